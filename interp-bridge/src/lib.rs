@@ -1,0 +1,1 @@
+//! The interpreter bridge of ffitrace.

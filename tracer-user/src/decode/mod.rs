@@ -1,0 +1,1 @@
+//! From instruction bytes and registers to accesses: a pure function.
