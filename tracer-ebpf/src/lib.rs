@@ -36,6 +36,8 @@ pub mod names {
     pub const SESSIONS: &str = "SESSIONS";
     /// Hash map from process id (`u32`) to [`Counters`](super::Counters).
     pub const COUNTERS: &str = "COUNTERS";
+    /// Constant (`u32`): process id of the only traced process, or 0 if [`SESSIONS`] says which.
+    pub const SOLE_PROCESS: &str = "SOLE_PROCESS";
     /// `tp_btf` program on user page faults.
     pub const PAGE_FAULT_USER: &str = "page_fault_user";
     /// `tp_btf` program on the kernel's own page faults (system calls on arena memory).

@@ -1,3 +1,36 @@
-//! Development tasks of ffitrace.
+//! Development tasks of ffitrace: `cargo xtask <task>`.
 
-fn main() {}
+mod build_ebpf;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Development tasks of ffitrace.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+enum Task {
+    /// Build the eBPF object from source, and put it where the other packages embed it.
+    BuildEbpf(build_ebpf::Args),
+    /// Run every check and test that this machine can, and say what was left out.
+    Test(test::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::BuildEbpf(args) => build_ebpf::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Test(args) => test::run(&args, build_ebpf::toolchain_present),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,187 @@
+//! Maps and load-time constants, and the few operations on them that every program needs.
+//!
+//! # Safety
+//!
+//! Map values are only reached through pointers that the kernel's lookup returned and the
+//! verifier bounds. They stay valid until the program ends: the kernel defers the reuse of an
+//! element by at least that long, or reuses it in place for the same type. Programs of several
+//! processors and the loader share them, so counters change by atomic instructions only.
+#![allow(unsafe_code)]
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    Global,
+    helpers::{bpf_get_current_pid_tgid, bpf_ringbuf_reserve, bpf_ringbuf_submit},
+    macros::map,
+    maps::{HashMap, LruHashMap, RingBuf},
+};
+use tracer_ebpf::{Counters, LAYOUT_VERSION, RING_BYTES, RecordHeader, Session};
+
+/// Most processes traced at once.
+const MAX_SESSIONS: u32 = 1024;
+
+/// Threads whose nesting is remembered; beyond that, the one unused for longest is forgotten.
+const MAX_THREADS: u32 = 16384;
+
+/// `BPF_RB_NO_WAKEUP`. The consumer polls, and the faulting thread tells it when there is need:
+/// a wake-up here would cost an interrupt for each access.
+const NO_WAKEUP: u64 = 1;
+
+#[map]
+static RECORDS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+
+#[map]
+static SESSIONS: HashMap<u32, Session> = HashMap::with_max_entries(MAX_SESSIONS, 0);
+
+#[map]
+static COUNTERS: HashMap<u32, Counters> = HashMap::with_max_entries(MAX_SESSIONS, 0);
+
+/// Where each thread is, in terms of probed functions. Least recently used goes first, so threads
+/// that ended inside a call need no cleaning.
+#[map]
+pub(super) static CALLS: LruHashMap<u32, CallState> = LruHashMap::with_max_entries(MAX_THREADS, 0);
+
+/// Process id of the only traced process, or 0 if `SESSIONS` says which. The verifier knows the
+/// value, so with one process the faults of all others end after one comparison.
+#[unsafe(no_mangle)]
+static SOLE_PROCESS: Global<u32> = Global::new(0);
+
+/// The outermost probed call of one thread.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct CallState {
+    /// Stack pointer at the entry of the outermost call: that of its return address.
+    pub(super) sp: u64,
+    /// Kernel address of the thread, to know a reused thread id by.
+    pub(super) task: u64,
+    /// How many probed functions the thread is in; 0 for none.
+    pub(super) depth: u64,
+}
+
+/// The traced process that a program runs in.
+pub(super) struct Current {
+    /// Kernel thread id.
+    pub(super) tid: u32,
+    /// Arena of the process.
+    pub(super) session: Session,
+    /// Totals of the process.
+    pub(super) counters: *mut Counters,
+}
+
+impl Current {
+    /// The current process, if it is traced and `wanted` says so of its session. What is not
+    /// wanted, among it most page faults of a traced process, costs one look-up.
+    #[inline(always)]
+    pub(super) fn traced(wanted: impl FnOnce(&Session) -> bool) -> Option<Self> {
+        let id = bpf_get_current_pid_tgid();
+        let (process, tid) = ((id >> 32) as u32, id as u32);
+        let sole = SOLE_PROCESS.load();
+        if sole != 0 && process != sole {
+            return None;
+        }
+        // SAFETY: the copy is made at once; the loader writes an entry before the process can
+        // fault in its arena, and removes it after.
+        let session = *unsafe { SESSIONS.get(process) }?;
+        if !wanted(&session) {
+            return None;
+        }
+        // The loader inserts the counters first, so a session without them does not occur.
+        let counters = COUNTERS.get_ptr_mut(process)?;
+        Some(Current {
+            tid,
+            session,
+            counters,
+        })
+    }
+
+    /// The header of a record of this thread.
+    #[inline(always)]
+    pub(super) fn header(&self, kind: u16) -> RecordHeader {
+        RecordHeader {
+            kind,
+            version: LAYOUT_VERSION,
+            tid: self.tid,
+        }
+    }
+
+    /// How many probed functions the thread is in, given its stack pointer.
+    #[inline(always)]
+    pub(super) fn depth(&self, sp: u64) -> u32 {
+        // SAFETY: `counters` is a live map value; the reads may race with other processors,
+        // which at worst costs the look-up below.
+        let (entered, returned) = unsafe {
+            (
+                (*self.counters).calls_entered,
+                (*self.counters).calls_returned,
+            )
+        };
+        if entered == returned {
+            return 0;
+        }
+        match CALLS.get_ptr(self.tid) {
+            // SAFETY: a live map value, written only by this thread.
+            Some(state) => unsafe {
+                // A stack pointer above the frame: the call was left without a return.
+                if (*state).sp < sp {
+                    0
+                } else {
+                    (*state).depth as u32
+                }
+            },
+            None => 0,
+        }
+    }
+}
+
+/// Adds 1 to a counter.
+///
+/// # Safety
+///
+/// `counter` points into a live map value, 8-byte aligned.
+#[inline(always)]
+pub(super) unsafe fn count(counter: *mut u64) {
+    // SAFETY: as the caller promises. The instruction is an atomic add; `core` has none for this
+    // target, which cannot compare and swap in its base version.
+    unsafe {
+        asm!("lock *(u64 *)({counter} + 0) += {one}", counter = in(reg) counter, one = in(reg) 1_u64);
+    }
+}
+
+/// Room for one record in the ring. Must be submitted: the verifier sees to it.
+pub(super) struct Slot<T>(*mut T);
+
+impl<T> Slot<T> {
+    /// Reserves room, or says that the ring is full.
+    #[inline(always)]
+    pub(super) fn reserve() -> Option<Self> {
+        const { assert!(align_of::<T>() <= 8) };
+        // SAFETY: `RECORDS` is a ring buffer; the kernel returns null or `size_of::<T>()` bytes
+        // aligned to 8.
+        let slot = unsafe {
+            bpf_ringbuf_reserve(
+                (&raw const RECORDS).cast_mut().cast(),
+                size_of::<T>() as u64,
+                0,
+            )
+        };
+        if slot.is_null() {
+            None
+        } else {
+            Some(Slot(slot.cast()))
+        }
+    }
+
+    /// The record, uninitialised: write every field.
+    #[inline(always)]
+    pub(super) fn get(&self) -> *mut T {
+        self.0
+    }
+
+    /// Hands the record to the reader.
+    #[inline(always)]
+    pub(super) fn submit(self) {
+        // SAFETY: the pointer is what `reserve` got, and is given back once.
+        unsafe { bpf_ringbuf_submit(self.0.cast(), NO_WAKEUP) }
+    }
+}

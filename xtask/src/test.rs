@@ -1,0 +1,188 @@
+//! `cargo xtask test`: everything that a change has to pass, in the order of its cost.
+//!
+//! ```text
+//!  format ─► clippy ─► docs ─► eBPF object: hash, rebuilt from source
+//!         ─► tests (unit, parity, crash, privileged) with the committed object
+//!         ─► privileged tests again with the rebuilt one ─► summary
+//! ```
+//!
+//! A tier that cannot run here is *skipped* with its reason. As root on a kernel with BPF nothing
+//! excuses the eBPF tests: a skip is then a failure.
+
+mod command;
+mod outcome;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use command::{capture, cargo, run_visibly, run_watched};
+use outcome::{State, Summary, TestOutput, Tier};
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Install the toolchain that rebuilds the eBPF object, if it is missing. CI=true implies it.
+    #[arg(long)]
+    install: bool,
+    /// Leave out the rebuilding of the eBPF object.
+    #[arg(long, conflicts_with = "install")]
+    no_rebuild: bool,
+}
+
+/// Environment variable that names the eBPF object to load instead of the embedded one.
+const OBJECT_VARIABLE: &str = "FFITRACE_BPF_OBJECT";
+
+/// Runs the task. `toolchain` says what the rebuilding of the eBPF object lacks here, if anything.
+///
+/// # Errors
+/// Fails if a command cannot be started at all; a failed tier is in the exit code.
+pub(crate) fn run(args: &Args, toolchain: impl Fn() -> Result<()>) -> Result<ExitCode> {
+    let mut summary = Summary::default();
+    let ci = std::env::var("CI").is_ok_and(|value| !["", "0", "false"].contains(&value.as_str()));
+    let install = args.install || (ci && !args.no_rebuild);
+
+    summary.add("format", plain(cargo(["fmt", "--all", "--check"]))?);
+    let clippy = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    summary.add("clippy", plain(cargo(clippy))?);
+    let mut doc = cargo(["doc", "--workspace", "--no-deps"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    summary.add("docs", plain(doc)?);
+
+    let own = std::env::current_exe().context("own path")?;
+    let mut check = std::process::Command::new(&own);
+    check.args(["build-ebpf", "--check"]);
+    summary.add("eBPF object: hash", plain(check)?);
+
+    let scratch = std::env::temp_dir().join(format!("ffitrace-xtask-{}", std::process::id()));
+    let object = scratch.join("ffitrace.bpf.o");
+    let rebuilt = rebuild(args, install, toolchain, &own, &object)?;
+    let have_object = rebuilt.state == State::Passed;
+    summary.add("eBPF object: from source", rebuilt);
+
+    let output = run_watched(&mut cargo(["test", "--workspace", "--no-fail-fast"]))?;
+    let privileged = privileged_tier(&output);
+    summary.add("tests", output.tier());
+    summary.add("privileged: committed object", privileged);
+    summary.take_counts(&output);
+
+    if have_object {
+        let tier = privileged_again(&object, &mut summary)?;
+        summary.add("privileged: rebuilt object", tier);
+    } else {
+        let reason = "there is no rebuilt object".to_owned();
+        summary.add("privileged: rebuilt object", Tier::skipped(reason));
+    }
+    // Only our own directory; nothing depends on its removal.
+    let _ = std::fs::remove_dir_all(&scratch);
+
+    if !is_root() {
+        summary.advise(format!(
+            "The eBPF tests need root. Run them with:\n  \
+             cargo fetch && sudo -E env \"PATH=$PATH\" CARGO_TARGET_DIR=target/root {}",
+            if install {
+                "cargo xtask test --install"
+            } else {
+                "cargo xtask test"
+            }
+        ));
+    }
+    Ok(summary.print())
+}
+
+/// A command that passes or fails.
+fn plain(mut command: std::process::Command) -> Result<Tier> {
+    Ok(if run_visibly(&mut command)? {
+        Tier::passed(String::new())
+    } else {
+        Tier::failed(format!("{command:?}"))
+    })
+}
+
+fn rebuild(
+    args: &Args,
+    install: bool,
+    toolchain: impl Fn() -> Result<()>,
+    own: &std::path::Path,
+    object: &std::path::Path,
+) -> Result<Tier> {
+    if args.no_rebuild {
+        return Ok(Tier::skipped("--no-rebuild".into()));
+    }
+    if let (false, Err(why)) = (install, toolchain()) {
+        let why = why.to_string();
+        let first = why.lines().next().unwrap_or_default();
+        return Ok(Tier::skipped(format!(
+            "{first} (--install gets what is missing)"
+        )));
+    }
+    if let Some(directory) = object.parent() {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+    }
+    let mut build = std::process::Command::new(own);
+    build.arg("build-ebpf").arg("--out").arg(object);
+    if install {
+        build.arg("--install");
+    }
+    plain(build)
+}
+
+/// The tests that load eBPF programs, with the rebuilt object instead of the committed one. The
+/// whole workspace stays selected: another selection would mean other features, and building all
+/// of it again.
+fn privileged_again(object: &std::path::Path, summary: &mut Summary) -> Result<Tier> {
+    let loader = ["test", "--workspace", "--no-fail-fast", "--test", "ebpf"];
+    let mut whole = cargo(["test", "--workspace", "--no-fail-fast"]);
+    for name in ["parity", "zlib", "violations", "crash", "output", "scale"] {
+        whole.args(["--test", name]);
+    }
+    whole.args(["--", "ebpf"]);
+    let loader = run_watched(cargo(loader).env(OBJECT_VARIABLE, object))?;
+    let whole = run_watched(whole.env(OBJECT_VARIABLE, object))?;
+    summary.take_counts(&loader);
+    summary.take_counts(&whole);
+    let failed = [&loader, &whole]
+        .into_iter()
+        .map(TestOutput::tier)
+        .find(|tier| tier.state == State::Failed);
+    Ok(match (failed, privileged_tier(&whole)) {
+        (_, excused) if excused.state == State::Skipped => excused,
+        (Some(failed), _) => failed,
+        (None, privileged) => privileged,
+    })
+}
+
+/// Whether the eBPF tests ran, and if not, whether that is excused.
+fn privileged_tier(output: &TestOutput) -> Tier {
+    let ebpf = output.named("ebpf");
+    if ebpf.failed > 0 {
+        return Tier::failed(format!("{} eBPF tests failed", ebpf.failed));
+    }
+    if ebpf.ignored == 0 && ebpf.passed > 0 {
+        return Tier::passed(format!("{} eBPF tests", ebpf.passed));
+    }
+    // The test programs ask the kernel themselves, without the code that they test.
+    let kernel = output.skips.iter().find(|reason| {
+        reason.contains("bpf(BPF_MAP_CREATE) failed") || reason.contains("the kernel has no BTF")
+    });
+    match kernel {
+        Some(reason) => Tier::skipped(reason.clone()),
+        None if !is_root() => Tier::skipped("not root".into()),
+        None => Tier::failed(format!(
+            "root on a kernel with BPF, but {} eBPF tests ran and {} were skipped",
+            ebpf.passed, ebpf.ignored
+        )),
+    }
+}
+
+fn is_root() -> bool {
+    capture(std::process::Command::new("id").arg("-u")).is_some_and(|uid| uid.trim() == "0")
+}
