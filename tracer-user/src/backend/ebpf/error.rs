@@ -1,0 +1,380 @@
+//! Why the kernel's recorder cannot be had, and what would mend it.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+
+use aya::maps::MapError;
+use aya::programs::ProgramError;
+use thiserror::Error;
+
+use crate::host::facts;
+
+/// How many lines of a verifier log an error carries: the last, which name the fault.
+const LOG_LINES: usize = 12;
+
+/// What kept the eBPF recorder from working. Each message names the cause and the remedy.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EbpfError {
+    /// The process may not load programs.
+    #[error(
+        "this process lacks {missing}, which loading eBPF programs takes: run it with sudo, or \
+         give the program the capabilities with `setcap cap_bpf,cap_perfmon+ep`"
+    )]
+    Privilege {
+        /// Names of the missing capabilities.
+        missing: String,
+    },
+    /// The kernel lacks helpers that the programs use.
+    #[error(
+        "Linux {release} is too old: the programs need 5.15 or newer (bpf_task_pt_regs, attach cookies)"
+    )]
+    KernelTooOld {
+        /// Release of the running kernel.
+        release: String,
+    },
+    /// The kernel does not describe its types.
+    #[error(
+        "the kernel's type information at /sys/kernel/btf/vmlinux cannot be used ({reason}): boot \
+         a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions' kernels are; in a \
+         container, mount /sys"
+    )]
+    NoBtf {
+        /// What reading it said.
+        reason: String,
+    },
+    /// The kernel has no such tracepoint.
+    #[error(
+        "the kernel has no tracepoint `{name}`: boot an x86-64 kernel built with CONFIG_TRACEPOINTS=y"
+    )]
+    NoTracepoint {
+        /// Name of the tracepoint.
+        name: &'static str,
+    },
+    /// Process ids here are not the kernel's.
+    #[error(
+        "this process is in a process-id namespace of its own (a container), so the kernel knows \
+         it by another process id than it knows itself: run it in the host's namespace (`docker \
+         run --pid=host`)"
+    )]
+    PidNamespace,
+    /// Kernel lockdown forbids tracing.
+    #[error(
+        "kernel lockdown is in mode `confidentiality`, which forbids tracing programs: boot with \
+         lockdown=integrity or less"
+    )]
+    Lockdown,
+    /// The kernel refused though the capabilities are there.
+    #[error("the kernel refused {call} ({source}) {}", denied_because(*.user_namespace))]
+    Denied {
+        /// What was refused.
+        call: String,
+        /// Whether the capabilities hold in a user namespace only.
+        user_namespace: bool,
+        /// The system call's error.
+        source: io::Error,
+    },
+    /// The ring or another map found no memory.
+    #[error(
+        "no memory for the eBPF map `{map}` ({source}): raise the memory limit of the control \
+         group (the limit on locked memory plays no part since Linux 5.11)"
+    )]
+    Memory {
+        /// Name of the map.
+        map: String,
+        /// The system call's error.
+        source: io::Error,
+    },
+    /// The object file of `FFITRACE_BPF_OBJECT` cannot be read.
+    #[error("FFITRACE_BPF_OBJECT names {}, which cannot be read ({source}): unset the variable to use the built-in programs", .path.display())]
+    ObjectFile {
+        /// The file.
+        path: PathBuf,
+        /// The error of reading it.
+        source: io::Error,
+    },
+    /// The object is not one of this version.
+    #[error(
+        "the eBPF object is not one for this version ({reason}): rebuild it with `cargo xtask \
+         build-ebpf`, or unset FFITRACE_BPF_OBJECT"
+    )]
+    Object {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The verifier rejected a program.
+    #[error(
+        "the kernel's verifier rejected the program `{program}` ({source}): please report this \
+         with the kernel's version and these last lines of its log:\n{log}"
+    )]
+    Rejected {
+        /// Name of the program.
+        program: String,
+        /// The system call's error.
+        source: io::Error,
+        /// Last lines of the verifier's log.
+        log: String,
+    },
+    /// A program loaded but did not attach.
+    #[error("the eBPF program `{program}` cannot be attached ({reason}): see `ffitrace doctor`")]
+    Attach {
+        /// Name of the program.
+        program: String,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// A map operation failed that cannot fail on a sound kernel.
+    #[error("the eBPF map `{map}` cannot be used ({reason}): see `ffitrace doctor`")]
+    Map {
+        /// Name of the map.
+        map: String,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// The function's first instruction must not be probed.
+    #[error(
+        "`{function}` begins with a 5-byte NOP, where a probe would corrupt the caller's stack on \
+         Linux 6.18 (a kernel bug): its calls are not counted by the kernel; rebuild the library \
+         without -fpatchable-function-entry or -pg to have them counted"
+    )]
+    ProbeOnNop {
+        /// Name of the function.
+        function: String,
+    },
+    /// The function's first instruction accesses memory.
+    #[error(
+        "`{function}` begins with a memory access, so it is not probed: its calls are not counted \
+         by the kernel; its accesses are recorded all the same"
+    )]
+    ProbeOnMemory {
+        /// Name of the function.
+        function: String,
+    },
+    /// The library's code cannot be read.
+    #[error("`{function}` cannot be probed: {} cannot be read at {offset:#x} ({source})", .library.display())]
+    ProbeFile {
+        /// Name of the function.
+        function: String,
+        /// The library.
+        library: PathBuf,
+        /// Offset of the function in the file.
+        offset: u64,
+        /// The error of reading it.
+        source: io::Error,
+    },
+    /// Probes are not permitted.
+    #[error(
+        "the kernel refused the probe on `{function}` ({source}): run it as root; kernels with \
+         kernel.perf_event_paranoid above 2 (here it is {paranoid}) and hardened ones refuse it \
+         even with CAP_PERFMON"
+    )]
+    ProbeDenied {
+        /// Name of the function.
+        function: String,
+        /// The kernel's setting, or `unknown`.
+        paranoid: String,
+        /// The system call's error.
+        source: io::Error,
+    },
+    /// Probes do not exist, or not at this instruction.
+    #[error(
+        "`{function}` cannot be probed ({reason}): the kernel needs CONFIG_UPROBE_EVENTS=y, and \
+         the function must begin with an instruction that can be stepped"
+    )]
+    Probe {
+        /// Name of the function.
+        function: String,
+        /// What the kernel said.
+        reason: String,
+    },
+}
+
+fn denied_because(user_namespace: bool) -> &'static str {
+    if user_namespace {
+        "because the capabilities hold only in a user namespace (a rootless container): run it as \
+         root of the host"
+    } else {
+        "although this process has the capabilities: a seccomp filter or security module stands \
+         in the way; in a container, run it with `--privileged` or a seccomp profile that allows \
+         bpf and perf_event_open"
+    }
+}
+
+impl EbpfError {
+    /// For a refusal, the most specific cause that can be made out.
+    fn denied(call: impl Into<String>, source: io::Error) -> Self {
+        if facts::lockdown().as_deref() == Some("confidentiality") {
+            return EbpfError::Lockdown;
+        }
+        let user_namespace = !facts::in_initial_user_namespace();
+        EbpfError::Denied {
+            call: call.into(),
+            user_namespace,
+            source,
+        }
+    }
+
+    /// For a failure to create the maps.
+    pub(super) fn from_open(error: aya::EbpfError) -> Self {
+        match error {
+            aya::EbpfError::MapError(MapError::CreateError { name, io_error }) => {
+                if is_refusal(&io_error) && facts::kernel().0 >= (5, 11) {
+                    EbpfError::denied(format!("the map `{name}`"), io_error)
+                } else {
+                    EbpfError::Memory {
+                        map: name,
+                        source: io_error,
+                    }
+                }
+            }
+            other => EbpfError::Object {
+                reason: chain(&other),
+            },
+        }
+    }
+
+    /// For a failure to load a program.
+    pub(super) fn from_load(program: &'static str, error: ProgramError) -> Self {
+        match error {
+            ProgramError::LoadError {
+                io_error,
+                verifier_log,
+            } => EbpfError::not_loaded(program, io_error, &verifier_log.to_string()),
+            // The kernel's types have no `btf_trace_NAME`: there is no such tracepoint.
+            ProgramError::Btf(aya::BtfError::UnknownBtfTypeName { .. }) => {
+                EbpfError::NoTracepoint { name: program }
+            }
+            other => EbpfError::Attach {
+                program: program.to_owned(),
+                reason: chain(&other),
+            },
+        }
+    }
+
+    /// For a refused `BPF_PROG_LOAD`. A verifier that rejects says why in its log; where there is
+    /// none, the kernel did not come to look at the program.
+    fn not_loaded(program: &'static str, source: io::Error, log: &str) -> Self {
+        if log.trim().is_empty() && is_refusal(&source) {
+            return EbpfError::denied(format!("the program `{program}`"), source);
+        }
+        EbpfError::Rejected {
+            program: program.to_owned(),
+            source,
+            log: tail(log),
+        }
+    }
+
+    /// For a failure to attach a program to its tracepoint.
+    pub(super) fn from_attach(program: &'static str, error: ProgramError) -> Self {
+        match error {
+            ProgramError::SyscallError(error) if is_refusal(&error.io_error) => {
+                EbpfError::denied(format!("attaching `{program}`"), error.io_error)
+            }
+            other => EbpfError::Attach {
+                program: program.to_owned(),
+                reason: chain(&other),
+            },
+        }
+    }
+
+    /// For a failure to attach a probe to a function.
+    pub(super) fn from_probe(function: &str, error: ProgramError) -> Self {
+        let function = function.to_owned();
+        match error {
+            ProgramError::SyscallError(error) if is_refusal(&error.io_error) => {
+                let paranoid = facts::sysctl("kernel.perf_event_paranoid")
+                    .map_or_else(|| "unknown".to_owned(), |level| level.to_string());
+                EbpfError::ProbeDenied {
+                    function,
+                    paranoid,
+                    source: error.io_error,
+                }
+            }
+            other => EbpfError::Probe {
+                function,
+                reason: chain(&other),
+            },
+        }
+    }
+
+    /// For a failed operation on a map that exists.
+    pub(super) fn from_map(map: &'static str, error: MapError) -> Self {
+        EbpfError::Map {
+            map: map.to_owned(),
+            reason: chain(&error),
+        }
+    }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+}
+
+/// An error and all its sources, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let line = error.to_string();
+        // Some layers repeat their source in their own message.
+        if !text.contains(&line) {
+            let _ = write!(text, ": {line}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// The last lines of a log.
+fn tail(log: &str) -> String {
+    let lines: Vec<_> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aya::sys::SyscallError;
+
+    fn refusal() -> io::Error {
+        io::Error::from_raw_os_error(libc::EPERM)
+    }
+
+    #[test]
+    fn a_rejection_carries_the_end_of_the_log() {
+        let log: String = (0..40).map(|line| format!("line {line}\n\n")).collect();
+        let refused = io::Error::from_raw_os_error(libc::EACCES);
+        let text = EbpfError::not_loaded("page_fault_user", refused, &log).to_string();
+        assert!(
+            text.contains("page_fault_user") && text.ends_with("line 39"),
+            "{text}"
+        );
+        assert!(
+            text.contains("line 28") && !text.contains("line 27"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_refused_probe_names_the_setting() {
+        let error = ProgramError::SyscallError(SyscallError {
+            call: "perf_event_open",
+            io_error: refusal(),
+        });
+        let text = EbpfError::from_probe("crc32", error).to_string();
+        assert!(
+            text.contains("crc32") && text.contains("perf_event_paranoid"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_refusal_without_a_log_is_no_rejection() {
+        let error = EbpfError::not_loaded("page_fault_user", refusal(), "\n");
+        assert!(
+            matches!(error, EbpfError::Denied { .. } | EbpfError::Lockdown),
+            "{error}"
+        );
+    }
+}

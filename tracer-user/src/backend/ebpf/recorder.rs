@@ -1,0 +1,73 @@
+//! [`Ebpf`] as a recorder.
+
+use std::path::Path;
+
+use super::{Ebpf, Returns, RingView};
+use crate::{
+    backend::{Backend, BackendError, Emitted, Recorder, inproc::drain_user_ring},
+    pipeline::StringRule,
+    resume::{Engine, Recording},
+};
+
+/// The kernel's records, and those of the handler that complete them.
+pub struct Kernel {
+    ebpf: Ebpf,
+    engine: &'static Engine,
+}
+
+impl Kernel {
+    /// A recorder over loaded programs.
+    pub fn new(ebpf: Ebpf, engine: &'static Engine) -> Kernel {
+        Kernel { ebpf, engine }
+    }
+}
+
+impl Recorder for Kernel {
+    fn backend(&self) -> Backend {
+        Backend::Ebpf
+    }
+
+    fn recording(&self) -> Recording {
+        Recording::Kernel
+    }
+
+    fn string_rule(&self) -> StringRule {
+        StringRule::Displaced
+    }
+
+    fn kernel_ring(&self) -> Option<RingView> {
+        Some(self.ebpf.ring_view())
+    }
+
+    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
+        // Faults first: what completes one is written after it.
+        self.ebpf.drain(each) + drain_user_ring(self.engine, each)
+    }
+
+    fn emitted(&self) -> Result<Emitted, BackendError> {
+        let counters = self.ebpf.counters()?;
+        Ok(Emitted {
+            emitted: counters.emitted + counters.other_dropped,
+            dropped: counters.dropped + counters.other_dropped,
+        })
+    }
+
+    fn probe_function(
+        &mut self,
+        library: &Path,
+        file_offset: u64,
+        name: &str,
+        id: u64,
+    ) -> Result<(), BackendError> {
+        self.ebpf.unprobe();
+        let returns = Returns::of(library);
+        Ok(self
+            .ebpf
+            .probe_function(library, file_offset, name, id, returns)?)
+    }
+
+    fn probed_calls(&self) -> Option<(u64, u64)> {
+        let counters = self.ebpf.counters().ok()?;
+        Some((counters.calls_entered, counters.calls_returned))
+    }
+}

@@ -1,0 +1,250 @@
+//! Native calls that can be left: when native code crashes or runs too long, the handler
+//! restores the stack pointer that the call began with and the call ends there.
+//!
+//! ```text
+//!  call_guarded ─► enter (saves rsp, callee-saved registers) ─► f(data) ─► libffi ─► native
+//!       ▲                                                                   │ SIGSEGV
+//!       └────────── landing ◄── handler sets rip, rsp in the frame ◄────────┘
+//! ```
+//!
+//! # Safety
+//! Leaving a call skips every frame between `enter` and the fault. Those are native frames and
+//! `f`, of which the caller promises that nothing in it needs to be dropped or unlocked (the
+//! "plain old frames" of Rust RFC 2945). Callee-saved registers are popped from the saved stack,
+//! the floating-point control words and the direction flag are set as the ABI has them.
+#![allow(unsafe_code)]
+
+use std::{arch::naked_asm, cell::Cell};
+
+use tracer_ebpf::Regs;
+
+use super::{safe::Safe, thread};
+use crate::mapping::Mapping;
+
+/// Why a call was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Reason {
+    /// A fatal signal of the calling thread.
+    Signal,
+    /// A fatal signal of another thread of native code.
+    OtherThread,
+    /// The time was up.
+    Timeout,
+    /// Native code called `exit`.
+    Exit,
+}
+
+/// What the handler saw when it ended a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Crash {
+    /// Why the call was left.
+    pub reason: Reason,
+    /// Signal number, 0 for a timeout or an exit.
+    pub signal: i32,
+    /// `si_code` of the signal.
+    pub code: i32,
+    /// `si_addr` of the signal.
+    pub addr: u64,
+    /// Page-fault error code of a SIGSEGV by page fault.
+    pub error: u32,
+    /// Kernel thread id.
+    pub tid: u32,
+    /// Registers; `rip` is the instruction as the library has it, also where a copy of it ran.
+    pub regs: Regs,
+}
+
+/// Where a native call began. Lives on the stack of `call_guarded`.
+#[repr(C)]
+pub(super) struct Guard {
+    rsp: u64,
+    landing: u64,
+    mxcsr: u32,
+    control: u32,
+    /// The guard of the call around this one, or null.
+    outer: *mut Guard,
+    /// Signal mask at the call's beginning.
+    pub(super) mask: u64,
+    /// Written by the handler before it ends the call.
+    pub(super) crash: Option<Crash>,
+}
+
+impl Guard {
+    /// Where the handler sends the thread to end the call.
+    pub(super) fn landing(&self) -> u64 {
+        self.landing
+    }
+
+    /// Stack pointer to end the call with.
+    pub(super) fn stack_pointer(&self) -> u64 {
+        self.rsp
+    }
+}
+
+const _: () = {
+    use core::mem::offset_of;
+    assert!(offset_of!(Guard, rsp) == 0);
+    assert!(offset_of!(Guard, landing) == 8);
+    assert!(offset_of!(Guard, mxcsr) == 16);
+    assert!(offset_of!(Guard, control) == 20);
+};
+
+/// Calls `f(data)` and returns 0, or 1 where a handler sent the thread to the landing with the
+/// guard's address in rdi.
+///
+/// Six pushes and one word keep the stack 16-aligned at the call (System V ABI 3.2.2).
+#[unsafe(naked)]
+unsafe extern "C" fn enter(
+    guard: *mut Guard,
+    f: unsafe extern "C" fn(*mut libc::c_void),
+    data: *mut libc::c_void,
+) -> u64 {
+    naked_asm!(
+        "push rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "sub rsp, 8",
+        "mov [rdi], rsp",
+        "lea rax, [rip + 2f]",
+        "mov [rdi + 8], rax",
+        "stmxcsr [rdi + 16]",
+        "fnstcw [rdi + 20]",
+        "mov rax, rsi",
+        "mov rdi, rdx",
+        "call rax",
+        "xor eax, eax",
+        "jmp 3f",
+        "2:",
+        "cld",
+        "fninit",
+        "fldcw [rdi + 20]",
+        "ldmxcsr [rdi + 16]",
+        "mov eax, 1",
+        "3:",
+        "add rsp, 8",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    )
+}
+
+/// An alternate signal stack with a guard page below, in use by the thread that made it.
+struct SignalStack {
+    previous: libc::stack_t,
+    _memory: Mapping,
+}
+
+impl SignalStack {
+    fn install() -> std::io::Result<SignalStack> {
+        // The kernel's minimum covers the frame with all vector state (AT_MINSIGSTKSZ, sysconf);
+        // the handlers themselves need a few kilobytes.
+        // SAFETY: getauxval takes a number.
+        let minimum = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) } as usize;
+        let memory = Mapping::stack((64 << 10) + minimum)?;
+        let page = crate::mapping::page_size();
+        let stack = libc::stack_t {
+            // SAFETY: one page into a mapping that is longer than a page.
+            ss_sp: unsafe { memory.as_ptr().add(page) }.cast(),
+            ss_flags: 0,
+            ss_size: memory.len() - page,
+        };
+        // SAFETY: zeroes are a valid `stack_t`; the memory outlives its use (see `drop`).
+        unsafe {
+            let mut previous: libc::stack_t = std::mem::zeroed();
+            if libc::sigaltstack(&raw const stack, &raw mut previous) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(SignalStack {
+                previous,
+                _memory: memory,
+            })
+        }
+    }
+}
+
+impl Drop for SignalStack {
+    fn drop(&mut self) {
+        // SAFETY: gives back the stack that was in force before, so that the kernel no longer
+        // uses the memory that is about to be unmapped.
+        unsafe { libc::sigaltstack(&raw const self.previous, std::ptr::null_mut()) };
+    }
+}
+
+thread_local! {
+    static SIGNAL_STACK: Cell<Option<SignalStack>> = const { Cell::new(None) };
+}
+
+/// Gives this thread a guarded alternate signal stack for the rest of its life.
+///
+/// # Errors
+/// What `mmap(2)` or `sigaltstack(2)` says.
+pub(super) fn prepare_thread() -> std::io::Result<()> {
+    SIGNAL_STACK.with(|cell| {
+        let stack = match cell.take() {
+            Some(stack) => stack,
+            None => SignalStack::install()?,
+        };
+        cell.set(Some(stack));
+        Ok(())
+    })
+}
+
+/// Runs `f(data)` so that a handler can end it. `started` is told the guard's address, by which
+/// [`super::Engine::request_end`] names the call.
+///
+/// Returns the crash that ended the call, if one did.
+///
+/// # Safety
+/// `f(data)` must be sound to call, and sound to leave at any point: no frame of it may own
+/// anything that has to be dropped.
+pub(super) unsafe fn call_guarded(
+    f: unsafe extern "C" fn(*mut libc::c_void),
+    data: *mut libc::c_void,
+    started: impl FnOnce(*mut Guard),
+) -> Option<Crash> {
+    let safe = Safe::promise();
+    let mut guard = Guard {
+        rsp: 0,
+        landing: 0,
+        mxcsr: 0,
+        control: 0,
+        outer: thread::state(safe, |state| state.guard.get()),
+        mask: current_mask(),
+        crash: None,
+    };
+    // From here the handler reaches the guard through this pointer only.
+    let pointer = &raw mut guard;
+    started(pointer);
+    thread::state(safe, |state| state.guard.set(pointer));
+    // SAFETY: the guard outlives the call; `f(data)` is sound by the caller's promise.
+    let left = unsafe { enter(pointer, f, data) };
+    // SAFETY: the guard is this frame's own; the handlers no longer write to it once it is out
+    // of the thread's state, and they ran on this thread.
+    let guard = unsafe {
+        thread::state(safe, |state| state.guard.set((*pointer).outer));
+        &*pointer
+    };
+    if left != 0 { guard.crash } else { None }
+}
+
+fn current_mask() -> u64 {
+    let mut mask = 0u64;
+    // SAFETY: with no new set, rt_sigprocmask only writes 8 bytes to `mask`.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            std::ptr::null::<u64>(),
+            &raw mut mask,
+            8,
+        )
+    };
+    mask
+}

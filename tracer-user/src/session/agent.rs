@@ -1,0 +1,91 @@
+//! The agent thread: drains the rings when it is told to, and ends calls whose time is up.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::{net::unix::pipe::Receiver, sync::mpsc};
+
+use crate::{
+    backend::Recorder,
+    pipeline::Pipeline,
+    resume::{CallKey, Engine, Reason, safe::Safe},
+};
+
+/// What the calling thread and the agent thread take turns at.
+pub(super) struct Draining {
+    pub(super) recorder: Box<dyn Recorder>,
+    pub(super) pipeline: Pipeline,
+}
+
+impl Draining {
+    /// Takes all records that are there through the pipeline.
+    pub(super) fn drain(&mut self, engine: &Engine) {
+        engine.drain_begins();
+        let pipeline = &mut self.pipeline;
+        if self.recorder.drain(&mut |record| pipeline.feed(record)) > 0 {
+            engine.drain_ended();
+        }
+    }
+}
+
+/// What the agent thread is told.
+pub(super) enum Command {
+    /// End the call when the time is up.
+    Watch(CallKey, Instant),
+    /// The call ended.
+    Unwatch,
+    /// End the agent thread.
+    Stop,
+}
+
+/// Runs until it is told to stop. `wake` is the pipe that the handlers write to.
+pub(super) fn run(
+    engine: &'static Engine,
+    draining: &Mutex<Draining>,
+    wake: OwnedFd,
+    mut inbox: mpsc::UnboundedReceiver<Command>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return tracing::error!(%error, "the agent's event loop did not start"),
+    };
+    runtime.block_on(async {
+        let wake = match Receiver::from_owned_fd(wake) {
+            Ok(wake) => wake,
+            Err(error) => return tracing::error!(%error, "the agent cannot wait for its pipe"),
+        };
+        let mut requests = [0; 64];
+        let mut watched: Option<(CallKey, Instant)> = None;
+        loop {
+            let deadline = watched.map(|(_, deadline)| tokio::time::Instant::from_std(deadline));
+            tokio::select! {
+                _ = wake.readable() => {
+                    // Nothing to read is a spurious wake-up; draining once more is harmless.
+                    let _ = wake.try_read(&mut requests);
+                    draining.lock().unwrap_or_else(PoisonError::into_inner).drain(engine);
+                }
+                command = inbox.recv() => match command {
+                    Some(Command::Watch(key, deadline)) => watched = Some((key, deadline)),
+                    Some(Command::Unwatch) => watched = None,
+                    Some(Command::Stop) | None => return,
+                },
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)),
+                    if deadline.is_some() =>
+                {
+                    if let Some((key, _)) = watched {
+                        engine.request_end(Safe::promise(), key, Reason::Timeout);
+                        // Asked again until the call is over: native code may block signals
+                        // for a while.
+                        watched = Some((key, Instant::now() + Duration::from_millis(100)));
+                    }
+                }
+            }
+        }
+    });
+}

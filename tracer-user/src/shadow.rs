@@ -1,0 +1,438 @@
+#![allow(unsafe_code)]
+//! What the signal handler may know of the arena: one byte for each 16 bytes of the native view.
+//!
+//! ```text
+//!  native view   │ 16 bytes │ 16 bytes │ 16 bytes │ 16 bytes │
+//!                ├ red zone ┼ buf: 20 bytes ──────┼ red zone ┤
+//!  shadow        │    0     │    16    │    4     │    0     │   0x20 more: read-only
+//! ```
+//!
+//! The exact verdict on an access is the bridge's, which sees it later and in order. But the
+//! native stack is only there at the moment of the fault, so the handler asks the shadow whether
+//! the access *looks* wrong and takes a snapshot of the stack then. The table is shared with
+//! forked supervisors, starts as "nothing is live", and costs memory only where it was touched.
+//!
+//! # Safety
+//!
+//! The table is a mapping owned by [`Shadow`] and reached only as `AtomicU64` words: written with
+//! relaxed stores by the one owner (`&mut self`), read with relaxed loads by anyone who holds a
+//! [`ShadowView`]. A view is a raw pointer, so making one is `unsafe`: it must not outlive the
+//! table. Reads may be a moment old, which suits a hint.
+
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use rustix::fs::MemfdFlags;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use tracer_ebpf::{SEGMENT_SIZE, Session};
+
+/// Bytes of the native view that one shadow byte describes.
+pub const GRANULE: u64 = 16;
+
+/// Accesses longer than this many bytes always count as suspicious, so that a look at the shadow
+/// takes a bounded time. A snapshot of the stack is cheap beside such an access.
+pub const LOOK_LIMIT: u64 = 64 << 10;
+
+/// Flag of a shadow byte: native code may only read the granule.
+const READ_ONLY: u8 = 0x20;
+/// Bits of a shadow byte that count the live bytes of its granule.
+const LIVE: u8 = 0x1f;
+/// Shadow bytes in one word of the table.
+const PER_WORD: u64 = 8;
+/// From this many table bytes on, dead ranges are given back to the system: below, taking the
+/// pages again costs more than it saves.
+const PUNCH_FROM: u64 = 1 << 20;
+
+/// Why there is no shadow.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot map {len} bytes of shadow memory: {call} failed: {source}")]
+pub struct ShadowError {
+    /// Name of the system call.
+    pub call: &'static str,
+    /// Size of the table in bytes.
+    pub len: u64,
+    /// What the system said.
+    pub source: rustix::io::Errno,
+}
+
+/// The table, and the only one that writes it. Unmapped when dropped.
+#[derive(Debug)]
+pub struct Shadow {
+    view: ShadowView,
+    len: u64,
+}
+
+/// Read access to the table from any thread, signal handler or forked process.
+#[derive(Clone, Copy, Debug)]
+pub struct ShadowView {
+    session: Session,
+    words: NonNull<AtomicU64>,
+}
+
+// SAFETY: the pointer is only used to load and store `AtomicU64` words, which any thread may do;
+// that the table outlives the view is the promise of whoever made the view.
+unsafe impl Send for ShadowView {}
+// SAFETY: as above.
+unsafe impl Sync for ShadowView {}
+
+impl Shadow {
+    /// Maps the table for the arena that `session` describes. Nothing is live in it.
+    ///
+    /// # Errors
+    ///
+    /// The system call that failed.
+    pub fn new(session: Session) -> Result<Shadow, ShadowError> {
+        // One byte a granule of the native halves, which are half of the arena.
+        let len = session.arena_len / 2 / GRANULE;
+        let fail = |call| move |source| ShadowError { call, len, source };
+        // A memory file rather than MAP_ANONYMOUS: it is shared with forked children as well,
+        // and its size is not charged up front where overcommit is off. It may exceed the file
+        // size limit, whose breach is a fatal signal, so that is asked first.
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+        if limit.is_some_and(|limit| limit < len) {
+            return Err(fail(
+                "ftruncate (the file size limit, `ulimit -f`, is too low)",
+            )(rustix::io::Errno::FBIG));
+        }
+        let memfd = rustix::fs::memfd_create("ffitrace-shadow", MemfdFlags::CLOEXEC)
+            .map_err(fail("memfd_create"))?;
+        rustix::fs::ftruncate(&memfd, len).map_err(fail("ftruncate"))?;
+        // SAFETY: a fresh mapping at an address of the kernel's choice replaces nothing.
+        let at = unsafe {
+            rustix::mm::mmap(
+                ptr::null_mut(),
+                len as usize,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED | MapFlags::NORESERVE,
+                &memfd,
+                0,
+            )
+        }
+        .map_err(fail("mmap"))?;
+        let words = NonNull::new(at.cast()).ok_or(fail("mmap")(rustix::io::Errno::NOMEM))?;
+        Ok(Shadow {
+            view: ShadowView { session, words },
+            len,
+        })
+    }
+
+    /// A copyable reader for handlers and other threads.
+    ///
+    /// # Safety
+    ///
+    /// The view must not be used after this `Shadow` was dropped.
+    pub unsafe fn view(&self) -> ShadowView {
+        self.view
+    }
+
+    /// See [`ShadowView::suspicious`].
+    pub fn suspicious(&self, addr: u64, len: u64, write: bool) -> bool {
+        self.view.suspicious(addr, len, write)
+    }
+
+    /// Marks `[base, base + len)` as live; `mutable` says whether native code may write it.
+    ///
+    /// `base` is a multiple of [`GRANULE`], which the arena sees to; another one is rounded
+    /// down. What lies outside the native view is ignored.
+    pub fn set_live(&mut self, base: u64, len: u64, mutable: bool) {
+        let flag = if mutable { 0 } else { READ_ONLY };
+        let base = base - base % GRANULE;
+        self.fill(base, len / GRANULE, GRANULE as u8 | flag);
+        let tail = len % GRANULE;
+        if tail != 0 {
+            self.fill(base.wrapping_add(len - tail), 1, tail as u8 | flag);
+        }
+    }
+
+    /// Marks `[base, base + len)` as not live. Rounded as by [`set_live`](Self::set_live).
+    pub fn set_dead(&mut self, base: u64, len: u64) {
+        let base = base - base % GRANULE;
+        self.fill(base, len.div_ceil(GRANULE), 0);
+    }
+
+    /// Sets the shadow bytes of `count` granules from `addr` on, word by word.
+    fn fill(&mut self, addr: u64, count: u64, value: u8) {
+        let Some(first) = self.view.index(addr) else {
+            return;
+        };
+        // An allocation never crosses its segment, so more than that is a caller's mistake.
+        let segment = SEGMENT_SIZE / GRANULE;
+        let end = first + count.min(segment - first % segment);
+        let pattern = u64::from_ne_bytes([value; 8]);
+        let (first_word, end_word) = (first.div_ceil(PER_WORD), end / PER_WORD);
+        if first_word > end_word {
+            return self.merge(end_word, first % PER_WORD..end % PER_WORD, pattern);
+        }
+        if !first.is_multiple_of(PER_WORD) {
+            self.merge(first_word - 1, first % PER_WORD..PER_WORD, pattern);
+        }
+        if value == 0 && (end_word - first_word) * PER_WORD >= PUNCH_FROM {
+            self.punch(first_word, end_word);
+        } else {
+            for word in first_word..end_word {
+                self.view.word(word).store(pattern, Relaxed);
+            }
+        }
+        if !end.is_multiple_of(PER_WORD) {
+            self.merge(end_word, 0..end % PER_WORD, pattern);
+        }
+    }
+
+    /// Replaces some bytes of one word. Only the owner writes, so load and store suffice.
+    fn merge(&mut self, word: u64, bytes: std::ops::Range<u64>, pattern: u64) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mask = (u64::MAX >> (64 - 8 * (bytes.end - bytes.start))) << (8 * bytes.start);
+        let cell = self.view.word(word);
+        cell.store(cell.load(Relaxed) & !mask | pattern & mask, Relaxed);
+    }
+
+    /// Zeroes the words, and gives their whole pages back to the system.
+    fn punch(&mut self, first: u64, end: u64) {
+        const WORDS_PER_PAGE: u64 = 4096 / 8;
+        let first_page = first.next_multiple_of(WORDS_PER_PAGE);
+        let end_page = end - end % WORDS_PER_PAGE;
+        for word in (first..first_page).chain(end_page..end) {
+            self.view.word(word).store(0, Relaxed);
+        }
+        let at = ptr::from_ref(self.view.word(first_page)).cast_mut().cast();
+        // SAFETY: whole pages of our own shared, writable mapping; MADV_REMOVE makes them read
+        // as zero, which is what is wanted, and readers go through atomics.
+        let punched = unsafe {
+            rustix::mm::madvise(
+                at,
+                ((end_page - first_page) * 8) as usize,
+                Advice::LinuxRemove,
+            )
+        };
+        if punched.is_err() {
+            for word in first_page..end_page {
+                self.view.word(word).store(0, Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for Shadow {
+    fn drop(&mut self) {
+        // SAFETY: exactly the mapping made in `new`; whoever made views promised that they are
+        // not used any more.
+        let _ = unsafe { rustix::mm::munmap(self.view.words.as_ptr().cast(), self.len as usize) };
+    }
+}
+
+impl ShadowView {
+    /// Whether an access of `len` bytes at `addr` touches a byte that is not live, or writes a
+    /// read-only one. Async-signal-safe, at most [`LOOK_LIMIT`]`/ 128` loads.
+    ///
+    /// Errs towards `true`: for more than [`LOOK_LIMIT`] bytes, and for what is not all in one
+    /// segment of the native view.
+    #[inline]
+    pub fn suspicious(&self, addr: u64, len: u64, write: bool) -> bool {
+        if len == 0 {
+            return false;
+        }
+        if len > LOOK_LIMIT {
+            return true;
+        }
+        let last = addr.wrapping_add(len - 1);
+        let (Some(first), Some(last_index)) = (self.index(addr), self.index(last)) else {
+            return true;
+        };
+        if last < addr || last_index < first || last_index - first > LOOK_LIMIT / GRANULE {
+            return true;
+        }
+        let forbidden = if write { READ_ONLY } else { 0 };
+        let mut granule = first;
+        while granule <= last_index {
+            let bytes = self.word(granule / PER_WORD).load(Relaxed).to_le_bytes();
+            let from = granule % PER_WORD;
+            let to = (from + last_index - granule).min(PER_WORD - 1);
+            for index in from..=to {
+                let byte = bytes[index as usize];
+                let at = granule + index - from;
+                let needed = if at == last_index {
+                    last % GRANULE + 1
+                } else {
+                    GRANULE
+                };
+                if u64::from(byte & LIVE) < needed || byte & forbidden != 0 {
+                    return true;
+                }
+            }
+            granule += to - from + 1;
+        }
+        false
+    }
+
+    /// Index of the shadow byte of `addr`, if it lies in the native view.
+    #[inline]
+    fn index(&self, addr: u64) -> Option<u64> {
+        if !self.session.is_native(addr) {
+            return None;
+        }
+        let offset = addr - self.session.arena_base;
+        let (pair, within) = (offset / (2 * SEGMENT_SIZE), offset % SEGMENT_SIZE);
+        Some((pair * SEGMENT_SIZE + within) / GRANULE)
+    }
+
+    /// One word of the table.
+    #[inline]
+    fn word(&self, word: u64) -> &AtomicU64 {
+        debug_assert!(word < self.session.arena_len / 2 / GRANULE / PER_WORD);
+        // SAFETY: indices come from `index`, hence are below arena_len / 2 / GRANULE / PER_WORD,
+        // the number of words mapped; the mapping is aligned to pages and lives as long as the
+        // table, which views do not outlive.
+        unsafe { self.words.add(word as usize).as_ref() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Address space is not needed for the table itself, only its numbers.
+    const SESSION: Session = Session {
+        arena_base: 64 << 30,
+        arena_len: 4 * 2 * SEGMENT_SIZE,
+    };
+    const BASE: u64 = SESSION.arena_base + (1 << 20);
+
+    fn shadow() -> Shadow {
+        Shadow::new(SESSION).expect("shadow")
+    }
+
+    #[test]
+    fn live_ranges_are_byte_exact_at_their_end() {
+        let mut shadow = shadow();
+        assert!(
+            shadow.suspicious(BASE, 1, false),
+            "nothing is live at first"
+        );
+        shadow.set_live(BASE, 44, true);
+        assert!(!shadow.suspicious(BASE, 44, true));
+        assert!(!shadow.suspicious(BASE + 43, 1, false));
+        assert!(shadow.suspicious(BASE + 44, 1, false));
+        assert!(shadow.suspicious(BASE + 41, 4, false));
+        assert!(shadow.suspicious(BASE - 1, 2, false));
+        shadow.set_dead(BASE, 44);
+        assert!(shadow.suspicious(BASE + 16, 1, false));
+    }
+
+    #[test]
+    fn read_only_is_suspicious_for_writes_alone() {
+        let mut shadow = shadow();
+        shadow.set_live(BASE, 100, false);
+        assert!(!shadow.suspicious(BASE, 100, false));
+        assert!(shadow.suspicious(BASE + 99, 1, true));
+    }
+
+    #[test]
+    fn views_and_segments_are_told_apart() {
+        let mut shadow = shadow();
+        let second = SESSION.arena_base + 2 * SEGMENT_SIZE;
+        shadow.set_live(second, 64, true);
+        assert!(!shadow.suspicious(second, 64, true));
+        assert!(
+            shadow.suspicious(second + SEGMENT_SIZE, 1, false),
+            "the host view"
+        );
+        assert!(
+            shadow.suspicious(SESSION.arena_base, 1, false),
+            "the first segment"
+        );
+        assert!(
+            shadow.suspicious(second - 1, 2, false),
+            "from the host view into it"
+        );
+        assert!(shadow.suspicious(0, 8, false) && shadow.suspicious(u64::MAX - 3, 8, false));
+    }
+
+    #[test]
+    fn large_ranges_come_and_go() {
+        let mut shadow = shadow();
+        let len = 512 << 20;
+        shadow.set_live(BASE + 16, len, true);
+        for offset in (0..len).step_by(1 << 20) {
+            assert!(
+                !shadow.suspicious(BASE + 16 + offset, 256, true),
+                "{offset:#x}"
+            );
+        }
+        assert!(
+            shadow.suspicious(BASE + 16, LOOK_LIMIT + 1, true),
+            "over the limit"
+        );
+        assert!(shadow.suspicious(BASE + 15, 1, false));
+        shadow.set_live(BASE + 32 + len, 16, true);
+        shadow.set_dead(BASE + 16, len);
+        for offset in (0..len).step_by(4096) {
+            assert!(
+                shadow.suspicious(BASE + 16 + offset, 1, false),
+                "{offset:#x}"
+            );
+        }
+        assert!(
+            !shadow.suspicious(BASE + 32 + len, 16, true),
+            "the neighbour lives"
+        );
+    }
+
+    #[test]
+    fn a_forked_child_sees_later_changes() {
+        let mut shadow = shadow();
+        let mut pipe = [0; 2];
+        // SAFETY: the array has room for two descriptors.
+        assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
+        // SAFETY: the child only reads a pipe and the shadow, and exits.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            let mut byte = 0u8;
+            // SAFETY: one byte into a local; _exit is async-signal-safe.
+            unsafe {
+                libc::read(pipe[0], (&raw mut byte).cast(), 1);
+                libc::_exit(i32::from(shadow.suspicious(BASE, 16, true)));
+            }
+        }
+        shadow.set_live(BASE, 16, true);
+        let mut status = 0;
+        // SAFETY: wakes the child by one byte and waits for it.
+        unsafe {
+            libc::write(pipe[1], b"x".as_ptr().cast(), 1);
+            libc::waitpid(pid, &mut status, 0);
+            libc::close(pipe[0]);
+            libc::close(pipe[1]);
+        }
+        assert_eq!(status, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_naive_model(
+            steps in prop::collection::vec((0u64..60, 0u64..400, 0u8..3), 1..12),
+            looks in prop::collection::vec((0u64..1400, 1u64..300, any::<bool>()), 40),
+        ) {
+            let mut shadow = shadow();
+            // 0 dead, 1 live, 2 read-only; the model rounds as the table does.
+            let mut model = vec![0u8; 2048];
+            for (granule, len, state) in steps {
+                let start = granule * GRANULE;
+                let end = (start + len).next_multiple_of(GRANULE);
+                model[start as usize..end as usize].fill(0);
+                if state == 0 {
+                    shadow.set_dead(BASE + start, len);
+                } else {
+                    shadow.set_live(BASE + start, len, state == 1);
+                    model[start as usize..(start + len) as usize].fill(state);
+                }
+            }
+            for (offset, len, write) in looks {
+                let bytes = &model[offset as usize..(offset + len) as usize];
+                let wrong = bytes.iter().any(|state| *state == 0 || write && *state == 2);
+                prop_assert_eq!(shadow.suspicious(BASE + offset, len, write), wrong);
+            }
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! What a library offers by name: only its own exported functions may be called.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use object::elf;
+use object::read::elf::{FileHeader, Sym};
+
+use super::table::name_of;
+use crate::modules::{self, Layout, ModuleError};
+
+/// How many names are suggested for a missing one.
+const SUGGESTIONS: usize = 3;
+
+/// What a name means in a library.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Export {
+    /// An exported function.
+    Function {
+        /// Its address in the file's own terms.
+        address: u64,
+        /// Its offset in the file, as uprobes want it; `None` if it is not in the file.
+        file_offset: Option<u64>,
+        /// Its size in bytes, 0 if not stated.
+        size: u64,
+    },
+    /// An exported function that is chosen at run time (`STT_GNU_IFUNC`): the library's own code
+    /// decides between several. Its address is only known from `dlsym`; the file offset for a
+    /// uprobe is then that of [`Symbol::file_offset`](super::Symbol::file_offset).
+    Indirect,
+    /// An exported variable.
+    Data {
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// Defined, but only for older programs: none of its versions is the default.
+    OldVersions(Vec<String>),
+    /// Defined in the library, but not exported.
+    Private,
+    /// Used by the library, but defined in another one.
+    Imported,
+    /// Not in the library.
+    Missing {
+        /// Exported functions with similar names, the most similar first.
+        suggestions: Vec<String>,
+    },
+}
+
+/// The names of a library file.
+#[derive(Debug)]
+pub struct LibrarySymbols {
+    path: PathBuf,
+    exported: HashMap<String, Export>,
+    private: HashSet<String>,
+    imported: HashSet<String>,
+}
+
+impl LibrarySymbols {
+    /// Reads the symbol tables of a library file.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or is no 64-bit ELF file.
+    pub fn open(path: &Path) -> Result<LibrarySymbols, ModuleError> {
+        let (data, header) = modules::open(path)?;
+        let fail = |source| ModuleError::Elf {
+            path: path.to_owned(),
+            source,
+        };
+        let endian = header.endian().map_err(fail)?;
+        let layout = Layout::of(&header, &data).map_err(fail)?;
+        let sections = header.sections(endian, &data).map_err(fail)?;
+        let versions = sections.versions(endian, &data).map_err(fail)?;
+        let mut found = LibrarySymbols {
+            path: path.to_owned(),
+            exported: HashMap::new(),
+            private: HashSet::new(),
+            imported: HashSet::new(),
+        };
+
+        let symbols = sections
+            .symbols(endian, &data, elf::SHT_DYNSYM)
+            .map_err(fail)?;
+        for (index, symbol) in symbols.enumerate() {
+            let name = name_of(endian, symbol, &symbols);
+            if name.is_empty() {
+                continue;
+            }
+            if symbol.is_undefined(endian) {
+                found.imported.insert(name);
+                continue;
+            }
+            if symbol.st_bind() == elf::STB_LOCAL || is_hidden(symbol.st_visibility()) {
+                found.private.insert(name);
+                continue;
+            }
+            let (address, size) = (symbol.st_value(endian), symbol.st_size(endian));
+            let export = match symbol.st_type() {
+                // An assembler that was told nothing leaves functions without a type.
+                elf::STT_FUNC => Export::Function {
+                    address,
+                    file_offset: layout.offset(address),
+                    size,
+                },
+                elf::STT_NOTYPE if layout.is_code(address) => Export::Function {
+                    address,
+                    file_offset: layout.offset(address),
+                    size,
+                },
+                elf::STT_GNU_IFUNC => Export::Indirect,
+                // The names of the versions themselves.
+                _ if symbol.st_shndx(endian) == elf::SHN_ABS => continue,
+                _ => Export::Data { size },
+            };
+            let version = versions
+                .as_ref()
+                .map(|table| table.version_index(endian, index));
+            match version {
+                Some(version) if version.is_hidden() => {
+                    let text = versions
+                        .as_ref()
+                        .and_then(|table| table.version(version).ok()?)
+                        .map_or_else(String::new, |v| String::from_utf8_lossy(v.name()).into());
+                    let old = found
+                        .exported
+                        .entry(name)
+                        .or_insert(Export::OldVersions(Vec::new()));
+                    // Else the default version is there already, and is what callers get.
+                    if let Export::OldVersions(versions) = old {
+                        versions.push(text);
+                    }
+                }
+                _ => {
+                    found.exported.insert(name, export);
+                }
+            }
+        }
+
+        let symbols = sections
+            .symbols(endian, &data, elf::SHT_SYMTAB)
+            .map_err(fail)?;
+        for symbol in symbols.symbols() {
+            let named = matches!(
+                symbol.st_type(),
+                elf::STT_FUNC | elf::STT_GNU_IFUNC | elf::STT_OBJECT | elf::STT_NOTYPE
+            );
+            if named && !symbol.is_undefined(endian) {
+                let name = name_of(endian, symbol, &symbols);
+                if !name.is_empty() && !found.exported.contains_key(&name) {
+                    found.private.insert(name);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What `name` means in this library.
+    pub fn get(&self, name: &str) -> Export {
+        if let Some(export) = self.exported.get(name) {
+            return export.clone();
+        }
+        if self.private.contains(name) {
+            return Export::Private;
+        }
+        if self.imported.contains(name) {
+            return Export::Imported;
+        }
+        Export::Missing {
+            suggestions: self.similar(name),
+        }
+    }
+
+    /// The names of all exported functions, sorted.
+    pub fn functions(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self
+            .exported
+            .iter()
+            .filter(|(_, export)| matches!(export, Export::Function { .. } | Export::Indirect))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn similar(&self, name: &str) -> Vec<String> {
+        let limit = (name.len() / 3).max(1);
+        let mut near: Vec<_> = self
+            .functions()
+            .into_iter()
+            .filter(|other| other.len().abs_diff(name.len()) <= limit)
+            .map(|other| (distance(name, other), other))
+            .filter(|(distance, _)| *distance <= limit)
+            .collect();
+        near.sort_unstable();
+        near.into_iter()
+            .take(SUGGESTIONS)
+            .map(|(_, other)| other.to_owned())
+            .collect()
+    }
+}
+
+fn is_hidden(visibility: u8) -> bool {
+    matches!(visibility, elf::STV_HIDDEN | elf::STV_INTERNAL)
+}
+
+/// How many letters must be added, dropped, replaced or swapped with their neighbour to get from
+/// one name to the other; other cases of a letter are half as bad, but at least 1 in all.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let width = b.len() + 1;
+    // Costs are doubled, so that a change of case can be 1.
+    let mut costs = vec![0; (a.len() + 1) * width];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            let at = |i: usize, j: usize| costs[i * width + j];
+            let mut best = match (i, j) {
+                (0, j) => 2 * j,
+                (i, 0) => 2 * i,
+                (i, j) => {
+                    let change = match (a[i - 1], b[j - 1]) {
+                        (x, y) if x == y => 0,
+                        (x, y) if x.eq_ignore_ascii_case(&y) => 1,
+                        _ => 2,
+                    };
+                    (at(i - 1, j) + 2)
+                        .min(at(i, j - 1) + 2)
+                        .min(at(i - 1, j - 1) + change)
+                }
+            };
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(at(i - 2, j - 2) + 2);
+            }
+            costs[i * width + j] = best;
+        }
+    }
+    costs[a.len() * width + b.len()].div_ceil(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::modules::testing::Library;
+
+    const SOURCE: &str = r#"
+        #include <stdlib.h>
+        #include <string.h>
+        int counter = 3;
+        static __thread int local_counter = 4;
+        __thread int thread_counter = 5;
+        __attribute__((noinline, used)) static int secret(int a) { return a + local_counter; }
+        __attribute__((visibility("hidden"))) int hidden(int a) { return secret(a); }
+        int visible_function(int a) { return hidden(a) + (int)strlen(getenv("HOME")); }
+        static int fast(int a) { return a; }
+        static int (*choose(void))(int) { return fast; }
+        int chosen(int a) __attribute__((ifunc("choose")));
+        int old_one(int a) { return a; }
+        int old_two(int a) { return a + 1; }
+        int only_old(int a) { return a; }
+        __asm__(".symver old_one,multi@V1");
+        __asm__(".symver old_two,multi@@V2");
+        __asm__(".symver only_old,retired@V1");
+        __asm__(".text\n.globl bare\nbare:\n ret\n");
+    "#;
+
+    fn library() -> (Library, LibrarySymbols) {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let script = dir.path().join("versions");
+        std::fs::write(&script, "V1 { multi; retired; };\nV2 { multi; } V1;\n").expect("script");
+        let flag = format!("-Wl,--version-script={}", script.display());
+        let library = Library::compile("names", SOURCE, &["-O1", &flag]);
+        let symbols = LibrarySymbols::open(&library.path).expect("a library");
+        (library, symbols)
+    }
+
+    #[test]
+    fn names_and_what_they_are() {
+        let (library, symbols) = library();
+        let Export::Function {
+            address,
+            file_offset: Some(offset),
+            size,
+        } = symbols.get("visible_function")
+        else {
+            panic!("{:?}", symbols.get("visible_function"))
+        };
+        assert!(size > 0 && address > 0);
+        // At that offset the file has the bytes that run at the function's address.
+        let file = std::fs::read(&library.path).expect("the library");
+        let handle = library.load();
+        let loaded = Library::symbol(handle, c"visible_function");
+        #[allow(unsafe_code)]
+        // SAFETY: the function's own code, `size` bytes, readable while the library is loaded.
+        let code = unsafe { std::slice::from_raw_parts(loaded as *const u8, size as usize) };
+        assert_eq!(&file[offset as usize..(offset + size) as usize], code);
+
+        assert!(matches!(symbols.get("bare"), Export::Function { .. }));
+        assert_eq!(symbols.get("chosen"), Export::Indirect);
+        assert_eq!(symbols.get("counter"), Export::Data { size: 4 });
+        assert_eq!(symbols.get("thread_counter"), Export::Data { size: 4 });
+        assert_eq!(symbols.get("secret"), Export::Private);
+        assert_eq!(symbols.get("hidden"), Export::Private);
+        assert_eq!(symbols.get("getenv"), Export::Imported);
+        assert_eq!(
+            symbols.get("retired"),
+            Export::OldVersions(vec!["V1".to_owned()])
+        );
+        let names = symbols.functions();
+        assert!(names.contains(&"multi") && names.contains(&"chosen"));
+        assert!(!names.contains(&"counter") && !names.contains(&"hidden"));
+
+        // The default version is what the dynamic loader gives.
+        let Export::Function { address: multi, .. } = symbols.get("multi") else {
+            panic!("multi")
+        };
+        let base = loaded - address;
+        assert_eq!(Library::symbol(handle, c"multi"), base + multi);
+    }
+
+    #[test]
+    fn missing_names_get_suggestions() {
+        let (_library, symbols) = library();
+        let missing = |name| match symbols.get(name) {
+            Export::Missing { suggestions } => suggestions,
+            other => panic!("{name}: {other:?}"),
+        };
+        assert_eq!(missing("visible_fucntion"), ["visible_function"]);
+        assert_eq!(missing("VISIBLE_FUNCTION"), [] as [&str; 0]);
+        assert_eq!(missing("Chosen"), ["chosen"]);
+        assert!(missing("something_else_entirely").is_empty());
+    }
+
+    #[test]
+    fn the_c_library() {
+        let getenv = crate::symbols::Symbols::new().lookup(libc::getenv as *const () as u64);
+        let path = getenv.module.clone().expect("mapped from a file");
+        let symbols = LibrarySymbols::open(&path).expect("a library");
+        let Export::Function { file_offset, .. } = symbols.get("getenv") else {
+            panic!("getenv")
+        };
+        assert_eq!(file_offset, getenv.file_offset);
+        // Old and new versions of it exist; the default one is chosen at run time.
+        assert_eq!(symbols.get("memcpy"), Export::Indirect);
+        assert!(matches!(symbols.get("environ"), Export::Data { .. }));
+    }
+
+    #[test]
+    fn distances() {
+        assert_eq!(distance("crc32", "crc32"), 0);
+        assert_eq!(distance("crc32", "Crc32"), 1);
+        assert_eq!(distance("compres", "compress"), 1);
+        assert_eq!(distance("compress", "comrpess"), 1);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("inflate", "deflate"), 2);
+    }
+}
