@@ -1,0 +1,192 @@
+//! What can be written on the command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Sees exactly what native code does to your memory
+///
+/// ffitrace calls a function of a shared library and reports which bytes of its buffers it read
+/// and wrote, and which rules it broke.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ffitrace",
+    bin_name = "ffitrace",
+    version,
+    max_term_width = 80,
+    disable_help_subcommand = true
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Call(Box<CallArguments>),
+    Bench(BenchArguments),
+    Doctor(DoctorArguments),
+}
+
+const CALL_EXAMPLES: &str = "\
+Examples:
+  ffitrace call libz.so.1 \\
+    'unsigned long crc32(unsigned long crc,
+                         const unsigned char *buf, unsigned int len)' \\
+    crc=0 buf=@README.md 'len=len(buf)'
+
+  ffitrace call libz.so.1 \\
+    'int compress(unsigned char *dest, unsigned long *destLen,
+                  const unsigned char *source, unsigned long sourceLen)' \\
+    dest=uninit:256 'destLen=u64:len(dest)' 'source=str:hello hello' \\
+    'sourceLen=len(source)'
+
+  ffitrace call ./libgeo.so --cdef 'struct point { int x, y; };' \\
+    'int norm(struct point p, const struct point *q)' 'p={3,4}' 'q={.x=1}'
+
+Values:
+  42 -1 0x10 1.5 true 'a' null       scalars, and names of enumeration constants
+  len(NAME) len(NAME)+1 len(NAME)/4  size of a buffer in bytes
+  str:hello bytes:hello hex:00ff     buffers with content (str: adds the NUL)
+  @FILE                              buffer with the content of a file
+  zero:64 uninit:64k                 buffers of a size (k, M, G: binary units)
+  u32:1,2,3 f64:1.5                  buffers of numbers: i8 to u64, f32, f64
+  ptr:&a,&b+4,null                   buffer of pointers
+  {1,2} {.x=1,.y={2,3}}              struct, or buffer with one for a pointer
+  &NAME &NAME+8                      pointer into another buffer
+A buffer for a pointer to const is read-only for native code; mut: before its
+value makes it writable; freed: frees it before the call, to try a dangling
+pointer. Names that are no parameters are further buffers.
+
+Exit status:
+  0 no rule was broken   1 violations, a crash or a timeout   2 wrong usage
+  3 the environment lacks what was asked for   4 the trace is incomplete";
+
+/// Call one native function and report what it did to its buffers
+#[derive(Debug, Args)]
+#[command(after_help = CALL_EXAMPLES)]
+pub(super) struct CallArguments {
+    /// The library: a path, or a name for the dynamic loader (libz.so.1)
+    pub(super) library: OsString,
+
+    /// The function's C prototype, with named parameters
+    pub(super) prototype: String,
+
+    /// A value for each parameter
+    #[arg(value_name = "NAME=VALUE")]
+    pub(super) bindings: Vec<OsString>,
+
+    /// C declarations that the prototype needs; may be repeated
+    #[arg(long, value_name = "DECLARATIONS")]
+    pub(super) cdef: Vec<String>,
+
+    /// Who records the accesses
+    #[arg(long, value_enum, default_value_t = BackendChoice::Auto)]
+    pub(super) backend: BackendChoice,
+
+    /// Translate a site after so many faults, or never
+    #[arg(long, value_name = "N|off", default_value = "off", value_parser = hot)]
+    pub(super) hot: Hot,
+
+    /// Call the function so many times
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) repeat: u64,
+
+    /// Write every access to a file (.jsonl)
+    #[arg(long, value_name = "FILE")]
+    pub(super) events: Option<PathBuf>,
+
+    /// How to report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(super) format: Format,
+
+    /// End the call after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds,
+          allow_negative_numbers = true)]
+    pub(super) timeout: Option<Duration>,
+
+    /// Count string functions' reads past the end as violations
+    #[arg(long)]
+    pub(super) strict: bool,
+
+    /// Report everything in full
+    #[arg(long)]
+    pub(super) verbose: bool,
+}
+
+/// Measure what an access costs under each recorder
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sudo ffitrace bench --format json > bench.json")]
+pub(super) struct BenchArguments {
+    /// How to report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(super) format: Format,
+
+    /// Roughly how long to measure each recorder
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = positive,
+          allow_negative_numbers = true)]
+    pub(super) seconds: f64,
+}
+
+/// Say what this host offers, and what would make the rest work
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ffitrace doctor")]
+pub(super) struct DoctorArguments {
+    /// How to report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(super) format: Format,
+}
+
+/// Who records the accesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendChoice {
+    /// The best that this host offers
+    Auto,
+    /// The kernel, by eBPF
+    Ebpf,
+    /// The process's own signal handler
+    Inproc,
+    /// A supervisor process
+    Ptrace,
+    /// Nobody: call without tracing
+    None,
+}
+
+/// Text for people or JSON for scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// One JSON object on stdout, and nothing else there
+    Json,
+}
+
+/// `--hot`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hot {
+    Off,
+    After(u64),
+}
+
+fn hot(text: &str) -> Result<Hot, String> {
+    match text.parse() {
+        _ if text == "off" => Ok(Hot::Off),
+        Ok(n) if n > 0 => Ok(Hot::After(n)),
+        _ => Err("a number of faults from 1 on, or `off`".into()),
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text
+        .parse::<f64>()
+        .ok()
+        .filter(|n| n.is_finite() && *n > 0.0 && *n <= 1e6);
+    number.ok_or_else(|| "a number of seconds above 0, such as 5 or 0.5".into())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    Duration::try_from_secs_f64(positive(text)?).map_err(|e| e.to_string())
+}

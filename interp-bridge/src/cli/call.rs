@@ -1,0 +1,81 @@
+//! `ffitrace call`.
+
+use super::Exit;
+use super::args::{CallArguments, Format, Hot};
+use super::engine::{CallRequest, Engine, EngineOptions};
+use super::failure::Failure;
+use super::output::Output;
+use super::progress::Progress;
+use crate::binding;
+use crate::ffi::{Library, NativeCall};
+use crate::prototype::Prototype;
+use crate::report::events::EventsWriter;
+use crate::report::{json, text};
+
+pub(super) fn run(args: &CallArguments, engine: &mut dyn Engine) -> Result<Exit, Failure> {
+    // What the user may have got wrong, as far as it shows without running anything.
+    let prototype = Prototype::parse(&args.prototype, &args.cdef)?;
+    let plan = binding::plan(&prototype, &args.bindings)?;
+    if let Some(path) = &args.events {
+        EventsWriter::check(path)?;
+    }
+    if let Hot::After(n) = args.hot {
+        return Err(Failure::environment(
+            format!("--hot {n}: translation of hot sites is not in this version"),
+            "leave --hot out, or write --hot off",
+        ));
+    }
+
+    engine.open(&EngineOptions {
+        backend: args.backend,
+        strict: args.strict,
+        timeout: args.timeout,
+        verbose: args.verbose,
+        format: args.format,
+    })?;
+
+    // From here on code of the library runs: its constructors first.
+    let mut output = Output::take(args.format);
+    let library = Library::load(&args.library)?;
+    let function = library.function(&prototype.name)?;
+    let call = NativeCall::prepare(&prototype, &function)?;
+    let events = args
+        .events
+        .as_deref()
+        .map(EventsWriter::create)
+        .transpose()?;
+    let progress = Progress::start(&function.name, engine.progress());
+    let outcome = engine.run(CallRequest {
+        function: function.clone(),
+        prototype: prototype.clone(),
+        plan,
+        call,
+        repeat: args.repeat,
+        events,
+    });
+    drop(progress);
+    let mut outcome = outcome?;
+
+    let abrupt = outcome.left_midway();
+    if !abrupt {
+        super::exit::flush_c_streams();
+    }
+    let events = outcome.events.take().map(EventsWriter::finish).transpose();
+    let report = outcome.into_report(&function, &prototype);
+    let written = output.write(|out, theme| match args.format {
+        Format::Json => json::write(out, &report),
+        Format::Text => text::write(out, &report, theme, args.verbose),
+    });
+    let mut status = report.exit_status();
+    for failure in [written.err(), events.err().map(Failure::from)]
+        .into_iter()
+        .flatten()
+    {
+        failure.tell();
+        // Broken rules stay the weightier news.
+        if status == 0 {
+            status = failure.status;
+        }
+    }
+    Ok(Exit { status, abrupt })
+}

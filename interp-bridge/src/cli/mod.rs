@@ -1,0 +1,164 @@
+//! The command line: arguments in, report and exit status out.
+//!
+//! ```text
+//!  args.rs ──► call.rs: prototype ► plan ► engine.open ► load ► engine.run ──► report
+//!          └─► bench and doctor: a hook does the work, report/ shows it
+//! ```
+//!
+//! Everything that the user can get wrong is checked before the engine is opened, so that wrong
+//! usage (exit 2) is told even where the recorder that was asked for is not to be had (exit 3).
+
+mod args;
+mod call;
+pub mod engine;
+mod event_log;
+mod exit;
+mod failure;
+mod hooks;
+mod naming;
+mod output;
+mod progress;
+mod tracing;
+pub mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+pub use args::{BackendChoice, Format};
+pub use engine::{
+    AllocationOutcome, BenchOptions, CallOutcome, CallRequest, Engine, EngineError, EngineOptions,
+    Need,
+};
+pub use exit::Exit;
+pub use hooks::{bench as run_benches, doctor as look_at_host};
+pub use progress::Progress;
+pub use tracing::Tracing;
+
+use crate::report::bench::BenchReport;
+use crate::report::doctor::DoctorReport;
+use crate::report::{Theme, bench, doctor, json};
+use failure::Failure;
+use output::Output;
+
+/// What does the work behind the commands.
+pub struct Hooks<'h> {
+    /// `call`.
+    pub engine: &'h mut dyn Engine,
+    /// `bench`.
+    pub bench: &'h mut dyn FnMut(&BenchOptions) -> Result<BenchReport, EngineError>,
+    /// `doctor`.
+    pub doctor: &'h mut dyn FnMut() -> DoctorReport,
+}
+
+/// Runs the command line `arguments`, the program's name first. All output is written before it
+/// returns.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, hooks: Hooks<'_>) -> Exit {
+    log_as_asked();
+    let arguments = match args::Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
+    let done = match arguments.command {
+        args::Command::Call(call) => call::run(&call, hooks.engine),
+        args::Command::Bench(options) => run_bench(&options, hooks.bench),
+        args::Command::Doctor(options) => run_doctor(&options, hooks.doctor),
+    };
+    done.unwrap_or_else(|failure| {
+        failure.tell();
+        Exit::status(failure.status)
+    })
+}
+
+fn run_bench(
+    options: &args::BenchArguments,
+    work: &mut dyn FnMut(&BenchOptions) -> Result<BenchReport, EngineError>,
+) -> Result<Exit, Failure> {
+    let mut output = Output::take(options.format);
+    let report = work(&BenchOptions {
+        seconds: options.seconds,
+    })?;
+    output.write(|out, theme| match options.format {
+        Format::Json => json::write(out, &report),
+        Format::Text => bench::write_text(out, &report, theme),
+    })?;
+    Ok(Exit::status(0))
+}
+
+fn run_doctor(
+    options: &args::DoctorArguments,
+    look: &mut dyn FnMut() -> DoctorReport,
+) -> Result<Exit, Failure> {
+    let report = look();
+    let mut output = Output::take(options.format);
+    output.write(|out, theme| match options.format {
+        Format::Json => json::write(out, &report),
+        Format::Text => doctor::write_text(out, &report, theme),
+    })?;
+    Ok(Exit::status(0))
+}
+
+/// Shows clap's message: help and version on stdout, the rest in our form on stderr.
+fn usage(error: &clap::Error) -> Exit {
+    if !error.use_stderr() {
+        // A reader that has gone away has seen enough.
+        let _ = error.print();
+        return Exit::status(0);
+    }
+    let text = error.render().to_string();
+    let (what, rest) = text.split_once('\n').unwrap_or((&text, ""));
+    let what = what.strip_prefix("error: ").unwrap_or(what);
+    let is_missing_command =
+        error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if is_missing_command {
+        Failure::usage(
+            "no command",
+            "usage: ffitrace call, bench or doctor; ffitrace --help shows more",
+        )
+        .tell();
+        return Exit::status(2);
+    }
+    let rest: Vec<&str> = rest
+        .lines()
+        .map(str::trim_end)
+        .filter(|l| !l.is_empty())
+        .collect();
+    let listed = rest.iter().take_while(|l| l.starts_with("  "));
+    let mut message = what.to_owned();
+    for line in listed.filter(|l| !l.trim_start().starts_with("tip:")) {
+        message.push('\n');
+        message.push_str(line);
+    }
+    let tips = rest
+        .iter()
+        .filter_map(|l| l.trim_start().strip_prefix("tip: "));
+    // A slip is likelier than an argument that only looks like an option.
+    let tip = tips.into_iter().find(|tip| !tip.starts_with("to pass"));
+    let usage = rest.iter().find_map(|l| l.strip_prefix("Usage: "));
+    let help = tip
+        .map(str::to_owned)
+        .or_else(|| usage.map(|u| format!("usage: {u}")));
+    let help = help.unwrap_or_else(|| "ffitrace --help shows what there is".into());
+    Failure::usage(message, help).tell();
+    Exit::status(2)
+}
+
+/// Sends diagnostic events to stderr if `FFITRACE_LOG` says which.
+fn log_as_asked() {
+    use tracing_subscriber::EnvFilter;
+    if let Ok(filter) = EnvFilter::try_from_env("FFITRACE_LOG") {
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr);
+        // A second call in one process (tests) keeps the first subscriber.
+        let _ = log.try_init();
+    }
+}
+
+/// The theme for stderr.
+fn stderr_theme() -> Theme {
+    Theme::of(&std::io::stderr())
+}

@@ -1,0 +1,271 @@
+//! From an access event to changed bytes, or to what is wrong with it.
+//!
+//! ```text
+//!  inside one of the last allocations?  ──yes──► mark          (the common case)
+//!  inside a live allocation?            ──yes──► mark, remember it
+//!  touches live ones in part            ──────► mark the parts inside; out of bounds
+//!  touches freed ones                   ──────► use after free
+//!  in the arena, near something or not  ──────► out of bounds of the nearest
+//!  elsewhere                            ──────► wild access
+//! ```
+//!
+//! Over-reads of vectorised string functions, which read past a string inside an aligned block on
+//! purpose, come out of here as `out_of_bounds` findings like any other: they are told apart
+//! by the instruction that makes them, which this module does not know. Whoever does turns the
+//! finding's kind into [`ViolationKind::Overread`] between [`Memory::apply`] and the log.
+
+use std::collections::BTreeMap;
+
+use tracer_user::access::{AccessEvent, AccessKind, Refused};
+
+use super::violation::{Finding, Place, ViolationKind};
+use super::{Allocation, Memory, Slot};
+
+/// The live allocations that were used last, so that most events need no search. A copy loop
+/// alternates between two or three of them.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    entries: [(u64, u64, Slot); 4],
+    next: usize,
+}
+
+impl Recent {
+    /// The allocation that holds all of `[addr, addr + len)`, if it was used lately.
+    #[inline]
+    fn find(&self, addr: u64, len: u64) -> Option<Slot> {
+        self.entries
+            .iter()
+            .find(|(base, size, _)| {
+                let offset = addr.wrapping_sub(*base);
+                offset < *size && len <= *size - offset
+            })
+            .map(|(_, _, slot)| *slot)
+    }
+
+    fn remember(&mut self, base: u64, size: u64, slot: Slot) {
+        self.entries[self.next] = (base, size, slot);
+        self.next = (self.next + 1) % self.entries.len();
+    }
+
+    /// For when an allocation goes: none of size 0 is ever found.
+    pub(super) fn clear(&mut self) {
+        *self = Recent::default();
+    }
+}
+
+impl Memory {
+    /// Applies one access: marks what it read, wrote and initialised, and says what is wrong
+    /// with it. Bytes inside live allocations are marked even then, for native code did touch
+    /// them. An event of length 0 does nothing.
+    #[inline]
+    pub fn apply(&mut self, event: &AccessEvent) -> Option<Finding> {
+        let access = &event.access;
+        match self.recent.find(access.addr, access.len) {
+            Some(slot) => self.mark_inside(slot, event),
+            None => self.search(event),
+        }
+    }
+
+    /// Applies one access and logs what is wrong with it.
+    #[inline]
+    pub fn observe(&mut self, event: &AccessEvent) {
+        if let Some(finding) = self.apply(event) {
+            self.report(&finding);
+        }
+    }
+
+    /// Logs a finding. The message is only made for the first of its kind, site and allocation.
+    pub fn report(&mut self, finding: &Finding) {
+        let Memory {
+            log, records, ids, ..
+        } = self;
+        log.record(finding, |finding| {
+            let slot = finding.place.and_then(|place| ids.get(&place.allocation));
+            finding.describe(slot.and_then(|slot| records[*slot].as_ref()))
+        });
+    }
+
+    /// Logs an access that no recorder could describe exactly.
+    pub fn refuse(&mut self, refused: &Refused) {
+        self.log.refuse(refused);
+    }
+
+    /// Places an address for people: the live allocation that holds it, else a freed one, else
+    /// the nearest; `None` outside the arena and in an empty one.
+    pub fn locate(&self, addr: u64) -> Option<Place> {
+        if !self.arena.session().is_native(addr) {
+            return None;
+        }
+        let (slot, _) = self.blame(addr, addr.saturating_add(1))?;
+        self.place(slot, addr)
+    }
+
+    /// All bytes lie in the live allocation `slot`.
+    #[inline]
+    fn mark_inside(&mut self, slot: Slot, event: &AccessEvent) -> Option<Finding> {
+        let record = self.records[slot].as_mut()?;
+        let access = &event.access;
+        let offset = access.addr - record.base();
+        record.mark(offset..offset + access.len, access);
+        let forbidden = access.kind == AccessKind::Write && !record.mutable;
+        if !record.touched {
+            self.touch(slot);
+        }
+        if forbidden {
+            let place = self.place(slot, access.addr);
+            return Some(Finding {
+                kind: ViolationKind::WriteToReadOnly,
+                event: *event,
+                place,
+            });
+        }
+        None
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn search(&mut self, event: &AccessEvent) -> Option<Finding> {
+        let (start, len) = (event.access.addr, event.access.len);
+        if len == 0 {
+            return None;
+        }
+        let end = start.saturating_add(len);
+        let below = self.live.range(..=start).next_back();
+        if let Some((base, slot)) = below.map(|(base, slot)| (*base, *slot))
+            && let Some(record) = self.records[slot].as_ref()
+            && end <= record.end()
+        {
+            self.recent.remember(base, record.size(), slot);
+            return self.mark_inside(slot, event);
+        }
+
+        let session = self.arena.session();
+        let touched = self.overlapping(start, end);
+        if touched.is_empty() && !session.is_native(start) && !session.is_native(end - 1) {
+            return Some(Finding {
+                kind: ViolationKind::WildAccess,
+                event: *event,
+                place: None,
+            });
+        }
+        for slot in touched {
+            let Some(record) = self.records[slot].as_mut() else {
+                continue;
+            };
+            let from = start.max(record.base()) - record.base();
+            let to = end.min(record.end()) - record.base();
+            record.mark(from..to, &event.access);
+            self.touch(slot);
+        }
+        let blamed = self.blame(start, end);
+        let (place, kind) = match blamed {
+            Some((slot, kind)) => (self.place(slot, start), kind),
+            None => (None, ViolationKind::OutOfBounds),
+        };
+        Some(Finding {
+            kind,
+            event: *event,
+            place,
+        })
+    }
+
+    /// Live allocations that `[start, end)` touches, the lowest first.
+    fn overlapping(&self, start: u64, end: u64) -> Vec<Slot> {
+        let touches = |slot: &Slot| {
+            self.record(*slot)
+                .is_some_and(|record| record.end() > start)
+        };
+        let mut slots: Vec<Slot> = self
+            .live
+            .range(..end)
+            .rev()
+            .map(|(_, slot)| *slot)
+            .take_while(touches)
+            .filter(|slot| self.record(*slot).is_some_and(|record| record.size() > 0))
+            .collect();
+        slots.reverse();
+        slots
+    }
+
+    /// Which allocation an access that is not inside a live one is about, and what is wrong.
+    ///
+    /// Where the access begins decides; then what it touches first; then, in the red zones, whose
+    /// they are; then what is nearest. A freed allocation far off explains nothing if there is a
+    /// live one.
+    fn blame(&self, start: u64, end: u64) -> Option<(Slot, ViolationKind)> {
+        use ViolationKind::{OutOfBounds, UseAfterFree};
+        let near_freed = || {
+            let below = self.freed.range(..=start).next_back();
+            let above = self.freed.range(start..).next();
+            let owns = |slot: &Slot| {
+                self.record(*slot)
+                    .is_some_and(|record| record.block.slot().contains(&start))
+            };
+            below
+                .into_iter()
+                .chain(above)
+                .map(|(_, slot)| *slot)
+                .find(owns)
+        };
+        let holding = |map| self.holding(map, start);
+        let reached = |map| self.reached(map, start, end);
+        let nearest = |map| self.nearest(map, start, end);
+        holding(&self.live)
+            .map(|slot| (slot, OutOfBounds))
+            .or_else(|| Some((holding(&self.freed)?, UseAfterFree)))
+            .or_else(|| Some((reached(&self.live)?, OutOfBounds)))
+            .or_else(|| Some((reached(&self.freed)?, UseAfterFree)))
+            .or_else(|| Some((near_freed()?, UseAfterFree)))
+            .or_else(|| Some((nearest(&self.live)?, OutOfBounds)))
+            .or_else(|| Some((nearest(&self.freed)?, OutOfBounds)))
+    }
+
+    /// The allocation that holds the byte at `addr`.
+    fn holding(&self, map: &BTreeMap<u64, Slot>, addr: u64) -> Option<Slot> {
+        let (_, slot) = map.range(..=addr).next_back()?;
+        (self.record(*slot)?.end() > addr).then_some(*slot)
+    }
+
+    /// The first allocation with bytes that begins in `[start, end)`.
+    fn reached(&self, map: &BTreeMap<u64, Slot>, start: u64, end: u64) -> Option<Slot> {
+        let has_bytes = |slot: &Slot| self.record(*slot).is_some_and(|record| record.size() > 0);
+        map.range(start..end).map(|(_, slot)| *slot).find(has_bytes)
+    }
+
+    /// The allocation nearest to `[start, end)`, which touches none. At equal distance the one
+    /// below: running over the end is the common mistake.
+    fn nearest(&self, map: &BTreeMap<u64, Slot>, start: u64, end: u64) -> Option<Slot> {
+        let below = map.range(..=start).next_back().map(|(_, slot)| *slot);
+        let above = map
+            .range(start.saturating_add(1)..)
+            .next()
+            .map(|(_, slot)| *slot);
+        let (Some(low), Some(high)) = (below, above) else {
+            return below.or(above);
+        };
+        let gap_below = start.saturating_sub(self.record(low)?.end());
+        let gap_above = self.record(high)?.base().saturating_sub(end);
+        Some(if gap_above < gap_below { high } else { low })
+    }
+
+    fn touch(&mut self, slot: Slot) {
+        if let Some(record) = self.records[slot].as_mut()
+            && !record.touched
+        {
+            record.touched = true;
+            self.touched.push((slot, record.id));
+        }
+    }
+
+    fn record(&self, slot: Slot) -> Option<&Allocation> {
+        self.records.get(slot)?.as_ref()
+    }
+
+    fn place(&self, slot: Slot, addr: u64) -> Option<Place> {
+        let record = self.record(slot)?;
+        Some(Place {
+            allocation: record.id,
+            offset: addr.wrapping_sub(record.base()) as i64,
+        })
+    }
+}
