@@ -1,1 +1,32 @@
-//! Tests of ffitrace as a whole.
+//! Tests of ffitrace as a whole. They see what its users see: the command line, its JSON, its
+//! messages and its exit status.
+//!
+//! ```text
+//!  native/*.c ──build.rs──► libfx_*.so ─┐
+//!                                       ├─► Call ──► ffitrace (a process) ──► Outcome ──► Case
+//!  FFITRACE_BIN or `cargo build` ───────┘             once per recorder        checks
+//! ```
+//!
+//! What each case expects is written down by hand, from the instruction that the fixture executes,
+//! never taken from what the product printed. What the host can do ([`host`]) is found out without
+//! the product, so that a recorder that wrongly declares itself unusable fails its tests instead of
+//! skipping them.
+
+pub mod binary;
+pub mod call;
+pub mod case;
+pub mod fixture;
+pub mod host;
+pub mod process;
+pub mod report;
+pub mod suite;
+
+/// Fails the test with a message unless the condition holds.
+#[macro_export]
+macro_rules! check {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err(::anyhow::anyhow!($($message)+));
+        }
+    };
+}
