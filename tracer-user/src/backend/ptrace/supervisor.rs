@@ -51,6 +51,8 @@ struct Supervisor<'a> {
     engine: &'a Engine,
     process: i32,
     threads: [Option<Thread>; THREADS],
+    /// Entries of `threads` from here on were never used.
+    used: usize,
     count: usize,
     stub: u64,
     /// Processor that this process keeps to, as in `SharedWords::processor`.
@@ -93,6 +95,7 @@ pub(super) fn supervise(safe: Safe, engine: &Engine, process: i32, thread: u32) 
             engine,
             process,
             threads: [None; THREADS],
+            used: 0,
             count: 0,
             stub: engine.syscall_stub(),
             processor: 0,
@@ -125,26 +128,29 @@ impl Supervisor<'_> {
         if self.find(tid).is_some() {
             return;
         }
-        if let Some(free) = self.threads.iter_mut().find(|thread| thread.is_none()) {
+        let vacant = self.threads[..self.used].iter().position(Option::is_none);
+        let index = vacant.unwrap_or(self.used);
+        if let Some(free) = self.threads.get_mut(index) {
             *free = Some(Thread {
                 tid,
                 running: Running::Yes,
             });
             self.count += 1;
+            self.used = self.used.max(index + 1);
         } else {
             self.failed();
         }
     }
 
     fn find(&mut self, tid: i32) -> Option<&mut Thread> {
-        self.threads
+        self.threads[..self.used]
             .iter_mut()
             .flatten()
             .find(|thread| thread.tid == tid)
     }
 
     fn remove(&mut self, tid: i32) {
-        for thread in &mut self.threads {
+        for thread in &mut self.threads[..self.used] {
             if thread.is_some_and(|thread| thread.tid == tid) {
                 *thread = None;
                 self.count -= 1;
@@ -160,7 +166,7 @@ impl Supervisor<'_> {
     }
 
     fn take_pending(&mut self) -> Option<(i32, Stop)> {
-        for thread in self.threads.iter_mut().flatten() {
+        for thread in self.threads[..self.used].iter_mut().flatten() {
             if let Running::Pending(stop) = thread.running {
                 thread.running = Running::Yes;
                 return Some((thread.tid, stop));
@@ -207,7 +213,7 @@ impl Supervisor<'_> {
     /// Detaches from all threads; `tid` is the one that asked.
     fn let_go(&mut self, tid: i32) {
         self.pause_others(tid);
-        for index in 0..THREADS {
+        for index in 0..self.used {
             if let Some(thread) = self.threads[index] {
                 let _ = tracee::detach(self.safe, thread.tid);
             }
@@ -415,7 +421,7 @@ impl Supervisor<'_> {
 
     /// Stops all other threads, so that none of them runs while a page is open.
     fn pause_others(&mut self, except: i32) {
-        for index in 0..THREADS {
+        for index in 0..self.used {
             let Some(Thread {
                 tid,
                 running: Running::Yes,
@@ -442,7 +448,7 @@ impl Supervisor<'_> {
     }
 
     fn resume_others(&mut self) {
-        for thread in self.threads.iter_mut().flatten() {
+        for thread in self.threads[..self.used].iter_mut().flatten() {
             if thread.running == Running::Paused {
                 thread.running = Running::Yes;
                 let _ = tracee::resume(self.safe, thread.tid, 0);
