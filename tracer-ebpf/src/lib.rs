@@ -7,6 +7,7 @@
 //! ```text
 //!  page fault ──► FaultRecord ──┐
 //!  handler    ──► AuxRecord   ──┼──► ring ──► tracer-user decodes ──► access events
+//!  dispatcher ──► TouchRecord ──┤
 //!  uprobe     ──► CallRecord  ──┘
 //! ```
 #![no_std]
@@ -14,7 +15,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of the layout, in every record. A reader refuses any other.
-pub const LAYOUT_VERSION: u16 = 1;
+pub const LAYOUT_VERSION: u16 = 2;
 
 /// Size in bytes of one half of a segment pair: native view or host view.
 pub const SEGMENT_SIZE: u64 = 1 << 30;
@@ -38,6 +39,11 @@ pub mod names {
     pub const COUNTERS: &str = "COUNTERS";
     /// Constant (`u32`): process id of the only traced process, or 0 if [`SESSIONS`] says which.
     pub const SOLE_PROCESS: &str = "SOLE_PROCESS";
+    /// Constant (`u64`): address behind the `syscall` instruction at which the dispatcher of system
+    /// calls has touches recorded, or 0 if there is none.
+    pub const MARKER: &str = "MARKER";
+    /// Array of one [`Guests`](super::Guests), mapped by the traced process.
+    pub const GUESTS: &str = "GUESTS";
     /// `tp_btf` program on user page faults.
     pub const PAGE_FAULT_USER: &str = "page_fault_user";
     /// `tp_btf` program on the kernel's own page faults (system calls on arena memory).
@@ -60,6 +66,22 @@ pub mod kind {
     pub const CALL_RETURN: u16 = 4;
     /// [`KernelFaultRecord`](super::KernelFaultRecord): a system call touched the native view.
     pub const KERNEL_FAULT: u16 = 5;
+    /// [`TouchRecord`](super::TouchRecord): a dispatched system call touched the arena.
+    pub const TOUCH: u16 = 6;
+}
+
+/// Bits of [`TouchRecord::flags`].
+pub mod touch {
+    /// The kernel wrote the bytes; else it read them.
+    pub const WRITE: u32 = 1 << 0;
+    /// It certainly did.
+    pub const CERTAIN: u32 = 1 << 1;
+    /// The first record of its system call.
+    pub const FIRST: u32 = 1 << 2;
+    /// The call was not made: bits 8 to 15 say why, and `len` what exactly.
+    pub const REFUSED: u32 = 1 << 3;
+    /// Position of the reason of a refusal.
+    pub const REASON_SHIFT: u32 = 8;
 }
 
 /// First eight bytes of every record.
@@ -122,6 +144,9 @@ pub struct AuxRecord {
     pub gs_base: u64,
     /// AVX-512 mask registers k0–k7; 0 where the CPU has none.
     pub masks: [u64; 8],
+    /// What else the instruction's accesses depend on: an index vector and a vector of masks, or
+    /// the header of an xsave area. The decoder names them for each instruction; the rest is 0.
+    pub vectors: [[u8; 64]; 2],
 }
 
 /// Entry to, or return from, the probed function.
@@ -158,6 +183,43 @@ pub struct KernelFaultRecord {
     pub ip: u64,
 }
 
+/// What a dispatched system call of native code did to the arena, or why it was not made.
+///
+/// The dispatcher issues the call on the host view and tells what the kernel reads and writes.
+/// Where the kernel records, it tells it by a system call at [`names::MARKER`] that is handed the
+/// touched address and fails there: the arguments are in the registers named here.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct TouchRecord {
+    /// `kind` is [`kind::TOUCH`].
+    pub header: RecordHeader,
+    /// First address, in the native view (rsi).
+    pub addr: u64,
+    /// Length in bytes (r8).
+    pub len: u64,
+    /// Native code's `syscall` instruction (r9).
+    pub ip: u64,
+    /// Number of the system call (r12, low half).
+    pub syscall: u32,
+    /// Bits of [`touch`] (r12, high half).
+    pub flags: u32,
+    /// Number of the touch in the process (r13). The kernel may fault twice for one of them.
+    pub seq: u64,
+}
+
+/// Most processes that share the traced process's memory at once and are traced with it.
+pub const MAX_GUESTS: usize = 31;
+
+/// Processes that share the traced one's memory (`vfork`), as the traced process lists them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Guests {
+    /// How many of `processes` may be in use; 0 while there is no such process.
+    pub active: u32,
+    /// Process ids, 0 where free.
+    pub processes: [u32; MAX_GUESTS],
+}
+
 /// What the eBPF programs know of a traced process.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -188,9 +250,9 @@ impl Session {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Counters {
-    /// Fault records that the programs wanted to write.
+    /// Fault and touch records that the programs wanted to write.
     pub emitted: u64,
-    /// Fault records that found no room in the ring.
+    /// Fault and touch records that found no room in the ring.
     pub dropped: u64,
     /// Entries into the probed function, nested ones included.
     pub calls_entered: u64,
@@ -210,10 +272,14 @@ const _: () = {
     assert!(offset_of!(FaultRecord, addr) == 8);
     assert!(offset_of!(FaultRecord, insn_len) == 24);
     assert!(offset_of!(FaultRecord, regs) == 40);
-    assert!(size_of::<AuxRecord>() == 96);
+    assert!(size_of::<AuxRecord>() == 224);
+    assert!(offset_of!(AuxRecord, vectors) == 96);
     assert!(size_of::<CallRecord>() == 80);
     assert!(offset_of!(CallRecord, values) == 32);
     assert!(size_of::<KernelFaultRecord>() == 32);
+    assert!(size_of::<TouchRecord>() == 48);
+    assert!(offset_of!(TouchRecord, syscall) == 32);
+    assert!(size_of::<Guests>() == 128);
     assert!(size_of::<Session>() == 16);
     assert!(size_of::<Counters>() == 48);
     assert!(RING_BYTES.is_power_of_two());

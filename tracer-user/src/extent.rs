@@ -10,15 +10,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use addr2line::gimli::{BaseAddresses, EhFrame, EndianSlice, NativeEndian, UnwindSection};
+use addr2line::gimli::{
+    BaseAddresses, CieOrFde, EhFrame, EndianSlice, NativeEndian, UnwindSection,
+};
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use object::{Object, ObjectSection, ObjectSegment};
 
-use crate::modules;
+use crate::{
+    modules,
+    resume::safe::{self, Safe},
+};
 
-/// The functions around `addresses` in this process, as their unwind entries delimit them.
-/// Addresses where no file is mapped, or that no entry covers, are left out. Each file is read
-/// once.
-pub fn function_extents(addresses: &[u64]) -> Vec<Range<u64>> {
+/// The functions around `addresses` in this process, as their unwind entries delimit them, each
+/// with the address that was asked for. Addresses where no file is mapped, or that no entry covers,
+/// are left out. Each file is read once.
+pub fn function_extents(addresses: &[u64]) -> Vec<(u64, Range<u64>)> {
     let mappings = modules::mappings().unwrap_or_default();
     // By file: address in this process, and offset in the file.
     let mut files: BTreeMap<PathBuf, Vec<(u64, u64)>> = BTreeMap::new();
@@ -39,26 +45,66 @@ pub fn function_extents(addresses: &[u64]) -> Vec<Range<u64>> {
         .collect()
 }
 
-fn extents_in(path: &Path, wanted: &[(u64, u64)]) -> Option<Vec<Range<u64>>> {
+fn extents_in(path: &Path, wanted: &[(u64, u64)]) -> Option<Vec<(u64, Range<u64>)>> {
     let data = std::fs::read(path).ok()?;
     let file = object::File::parse(&*data).ok()?;
     let section = file.section_by_name(".eh_frame")?;
     let frames = EhFrame::from(EndianSlice::new(section.data().ok()?, NativeEndian));
     let bases = BaseAddresses::default().set_eh_frame(section.address());
-    let extent = |&(address, offset): &(u64, u64)| {
-        let segment = file.segments().find(|segment| {
-            let (start, size) = segment.file_range();
-            (start..start + size).contains(&offset)
-        })?;
-        let at = offset - segment.file_range().0 + segment.address();
-        let entry = frames
-            .fde_for_address(&bases, at, EhFrame::cie_from_offset)
-            .ok()?;
-        let bias = address.wrapping_sub(at);
-        let start = entry.initial_address().wrapping_add(bias);
-        Some(start..start.wrapping_add(entry.len()))
-    };
-    Some(wanted.iter().filter_map(extent).collect())
+    // Address in the file's own terms, and in this process.
+    let mut wanted: Vec<(u64, u64)> = wanted
+        .iter()
+        .filter_map(|&(address, offset)| {
+            let segment = file.segments().find(|segment| {
+                let (start, size) = segment.file_range();
+                (start..start + size).contains(&offset)
+            })?;
+            Some((offset - segment.file_range().0 + segment.address(), address))
+        })
+        .collect();
+    wanted.sort_unstable();
+    // One pass, however many are wanted: a libc has thousands of entries.
+    let mut found = Vec::new();
+    let mut entries = frames.entries(&bases);
+    while let Some(entry) = entries.next().ok()? {
+        let CieOrFde::Fde(partial) = entry else {
+            continue;
+        };
+        let entry = partial.parse(EhFrame::cie_from_offset).ok()?;
+        let (start, len) = (entry.initial_address(), entry.len());
+        let first = wanted.partition_point(|(at, _)| *at < start);
+        for (at, address) in &wanted[first..] {
+            if at.wrapping_sub(start) >= len {
+                break;
+            }
+            let start = start.wrapping_add(address.wrapping_sub(*at));
+            found.push((*address, start..start.wrapping_add(len)));
+        }
+    }
+    Some(found)
+}
+
+/// Whether the function at `extent` in this process finds out how far it is to the end of a page:
+/// takes an address modulo the page size, by `and` with 0xfff or by shifting all other bits out.
+/// Code that reads more than it was told to must do so first.
+pub fn minds_pages(extent: &Range<u64>) -> bool {
+    const PAGE_BITS: u64 = 12;
+    let mut code = vec![0; (extent.end - extent.start) as usize];
+    let safe = Safe::promise();
+    let read = safe::read_memory(safe, safe::process_id(safe), extent.start, &mut code);
+    Decoder::with_ip(64, &code[..read], extent.start, DecoderOptions::NONE)
+        .iter()
+        .any(|instruction| match instruction.mnemonic() {
+            Mnemonic::And => immediate(&instruction) == Some((1 << PAGE_BITS) - 1),
+            Mnemonic::Shl => immediate(&instruction) == Some(32 - PAGE_BITS),
+            _ => false,
+        })
+}
+
+fn immediate(instruction: &Instruction) -> Option<u64> {
+    (instruction.op_count() == 2)
+        .then(|| instruction.try_immediate(1).ok())
+        .flatten()
 }
 
 #[cfg(test)]
@@ -70,7 +116,23 @@ mod tests {
         let address = libc::getpid as *const () as u64;
         let extents = function_extents(&[address, 0]);
         assert_eq!(extents.len(), 1, "nothing is mapped at 0");
-        assert_eq!(extents[0].start, address);
-        assert!(extents[0].end > address && extents[0].end < address + 4096);
+        let (asked, extent) = &extents[0];
+        assert_eq!((*asked, extent.start), (address, address));
+        assert!(extent.end > address && extent.end < address + 4096);
+    }
+
+    #[test]
+    fn tells_code_that_minds_pages() {
+        let minds = |code: &[u8]| {
+            let start = code.as_ptr() as u64;
+            minds_pages(&(start..start + code.len() as u64))
+        };
+        assert!(
+            minds(&[0x90, 0x25, 0xff, 0x0f, 0, 0, 0xc3]),
+            "and eax, 0xfff"
+        );
+        assert!(minds(&[0xc1, 0xe0, 20, 0xc3]), "shl eax, 20");
+        assert!(!minds(&[0x25, 0xff, 0x07, 0, 0, 0xc3]), "and eax, 0x7ff");
+        assert!(!minds(&[0xb8, 0xff, 0x0f, 0, 0, 0xc3]), "mov eax, 0xfff");
     }
 }

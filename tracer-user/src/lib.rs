@@ -29,6 +29,7 @@ pub mod ring;
 pub mod session;
 pub mod shadow;
 pub mod symbols;
+pub mod syscall;
 pub mod unwind;
 pub mod views;
 pub mod wire;

@@ -35,6 +35,20 @@ impl Mapping {
         )
     }
 
+    /// Zeroed read-write memory of `len` bytes (rounded up to pages), of which children of `fork`
+    /// get a copy, committed only as it is touched.
+    ///
+    /// # Errors
+    /// What `mmap(2)` says, usually `ENOMEM`.
+    pub fn private(len: usize) -> io::Result<Mapping> {
+        Self::map(
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+        )
+    }
+
     /// A stack of `len` bytes with an inaccessible page below it.
     ///
     /// # Errors

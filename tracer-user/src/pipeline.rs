@@ -16,15 +16,15 @@ use std::{
     },
 };
 
-use iced_x86::Mnemonic;
-use tracer_ebpf::{AuxRecord, FaultRecord, Session};
+use tracer_ebpf::{AuxRecord, FaultRecord, Session, TouchRecord, touch};
 
 use crate::{
     access::{Access, AccessEvent, AccessKind, EventSink, Refused, Source},
     decode::{Decoded, Refusal, Rep, WholeRep, runs_whole},
     resume::{
-        displaced,
+        displace,
         frame::TRAP_FLAG,
+        refusal,
         safe::{self, Safe},
         signals::{ERROR_FETCH, ERROR_WRITE},
     },
@@ -59,8 +59,14 @@ pub struct Totals {
     /// Of the delivered faults, those of an instruction that was recorded before and is now
     /// being stepped: the kernel maps the page that it needs.
     pub stepping: u64,
-    /// System calls that touched the arena.
+    /// System calls that were handed memory of the arena.
     pub syscalls: u64,
+    /// Records of what they touched, and of calls that were not made.
+    pub touches: u64,
+    /// Of those, ones that the kernel made twice.
+    pub repeated: u64,
+    /// Of the system calls, those that failed because nobody made them on the host view.
+    pub failed_syscalls: u64,
     /// Distinct sites seen in the session.
     pub sites: u64,
     /// Entries into the probed function that wrote a record.
@@ -77,13 +83,21 @@ struct CachedSite {
     string_copies: bool,
 }
 
+/// A record that waits for its turn.
+enum Waiting {
+    Fault(FaultRecord),
+    Touch(TouchRecord),
+}
+
 /// See the module.
 pub struct Pipeline {
     session: Session,
     copies: Range<u64>,
     rule: StringRule,
     sites: HashMap<u64, CachedSite>,
-    waiting: VecDeque<FaultRecord>,
+    waiting: VecDeque<Waiting>,
+    /// Number of the last touch of each thread.
+    last_touch: HashMap<u32, u64>,
     aux: HashMap<(u32, u64), VecDeque<AuxRecord>>,
     accesses: Vec<Access>,
     sink: SharedSink,
@@ -107,6 +121,7 @@ impl Pipeline {
             rule,
             sites: HashMap::new(),
             waiting: VecDeque::new(),
+            last_touch: HashMap::new(),
             aux: HashMap::new(),
             accesses: Vec::new(),
             sink,
@@ -127,6 +142,7 @@ impl Pipeline {
     pub fn reset(&mut self) {
         self.totals = Totals::default();
         self.sites.clear();
+        self.last_touch.clear();
     }
 
     /// Sends events elsewhere from now on; returns where they went before.
@@ -139,12 +155,8 @@ impl Pipeline {
         let sink = Arc::clone(&self.sink);
         let mut sink = lock(&sink);
         match wire::read(bytes) {
-            Ok(Record::Fault(fault)) if self.waiting.is_empty() => {
-                if !self.fault(&fault, &mut *sink) {
-                    self.waiting.push_back(fault);
-                }
-            }
-            Ok(Record::Fault(fault)) => self.waiting.push_back(fault),
+            Ok(Record::Fault(fault)) => self.in_turn(Waiting::Fault(fault), &mut *sink),
+            Ok(Record::Touch(touch)) => self.in_turn(Waiting::Touch(touch), &mut *sink),
             Ok(Record::Aux(aux)) => {
                 // A supervisor sends it for more instructions than need it.
                 let wanted = |site: &CachedSite| {
@@ -160,9 +172,9 @@ impl Pipeline {
                     .entry((aux.header.tid, aux.ip))
                     .or_default()
                     .push_back(aux);
-                while let Some(fault) = self.waiting.pop_front() {
-                    if !self.fault(&fault, &mut *sink) {
-                        self.waiting.push_front(fault);
+                while let Some(record) = self.waiting.pop_front() {
+                    if !self.take(&record, &mut *sink) {
+                        self.waiting.push_front(record);
                         break;
                     }
                 }
@@ -171,6 +183,7 @@ impl Pipeline {
             Ok(Record::CallReturn(_)) => self.totals.calls_returned += 1,
             Ok(Record::KernelFault(fault)) => {
                 self.totals.syscalls += 1;
+                self.totals.failed_syscalls += 1;
                 self.totals.rejected += 1;
                 sink.refused(&Refused {
                     tid: fault.header.tid,
@@ -201,9 +214,11 @@ impl Pipeline {
     pub fn finish(&mut self) {
         let sink = Arc::clone(&self.sink);
         let mut sink = lock(&sink);
-        for fault in std::mem::take(&mut self.waiting) {
+        for record in std::mem::take(&mut self.waiting) {
             let what = "the machine state that this access depends on never arrived".to_owned();
-            if !self.fault(&fault, &mut *sink) {
+            if !self.take(&record, &mut *sink)
+                && let Waiting::Fault(fault) = record
+            {
                 self.refuse(&fault, what, &mut *sink);
             }
         }
@@ -214,6 +229,115 @@ impl Pipeline {
     pub fn refuse_other(&mut self, refused: &Refused) {
         self.totals.rejected += 1;
         lock(&Arc::clone(&self.sink)).refused(refused);
+    }
+
+    /// Takes a record, or has it wait behind those that wait already.
+    fn in_turn(&mut self, record: Waiting, sink: &mut dyn EventSink) {
+        if !self.waiting.is_empty() || !self.take(&record, sink) {
+            self.waiting.push_back(record);
+        }
+    }
+
+    /// Takes one record. False where what completes it is not there yet.
+    fn take(&mut self, record: &Waiting, sink: &mut dyn EventSink) -> bool {
+        match record {
+            Waiting::Fault(fault) => self.fault(fault, sink),
+            Waiting::Touch(touch) => {
+                self.touch(touch, sink);
+                true
+            }
+        }
+    }
+
+    /// What a system call touched, as its dispatcher told it.
+    fn touch(&mut self, record: &TouchRecord, sink: &mut dyn EventSink) {
+        let tid = record.header.tid;
+        self.totals.touches += 1;
+        if self.last_touch.insert(tid, record.seq) == Some(record.seq) {
+            self.totals.repeated += 1;
+            self.totals.delivered += 1;
+            return;
+        }
+        if record.flags & touch::FIRST != 0 {
+            self.totals.syscalls += 1;
+        }
+        let kind = if record.flags & touch::WRITE != 0 {
+            AccessKind::Write
+        } else {
+            AccessKind::Read
+        };
+        if record.flags & touch::REFUSED != 0 {
+            self.totals.rejected += 1;
+            let reason = (record.flags >> touch::REASON_SHIFT) as u8;
+            let mut what = format!(
+                "system call {} was not made: {}",
+                syscall_name(record.syscall),
+                refusal::text(reason)
+            );
+            if record.len != 0 {
+                what += &format!(" ({:#x})", record.len);
+            }
+            // The kernel's record of a refusal that is about no address has the arena's first one,
+            // where nothing is ever allocated.
+            let somewhere = record.addr != self.session.arena_base;
+            return sink.refused(&Refused {
+                tid,
+                ip: record.ip,
+                addr: if somewhere { record.addr } else { 0 },
+                kind,
+                what,
+            });
+        }
+        if record.len == 0 || record.addr.checked_add(record.len).is_none() {
+            self.totals.rejected += 1;
+            return sink.refused(&Refused {
+                tid,
+                ip: record.ip,
+                addr: record.addr,
+                kind,
+                what: format!(
+                    "system call {} was recorded with {:#x} bytes, which is no range of memory",
+                    syscall_name(record.syscall),
+                    record.len
+                ),
+            });
+        }
+        let access = Access {
+            kind,
+            certain: record.flags & touch::CERTAIN != 0,
+            addr: record.addr,
+            len: record.len,
+        };
+        self.event(access, tid, record.ip, Source::Syscall, sink);
+        self.deliver_one();
+    }
+
+    fn event(
+        &mut self,
+        access: Access,
+        tid: u32,
+        ip: u64,
+        source: Source,
+        sink: &mut dyn EventSink,
+    ) {
+        match access.kind {
+            AccessKind::Read => self.totals.reads += 1,
+            AccessKind::Write => self.totals.writes += 1,
+        }
+        sink.event(&AccessEvent {
+            access,
+            seq: self.totals.events,
+            tid,
+            ip,
+            source,
+        });
+        self.totals.events += 1;
+    }
+
+    fn deliver_one(&mut self) {
+        self.totals.delivered += 1;
+        self.progress
+            .store(self.totals.delivered, Ordering::Relaxed);
     }
 
     /// Decodes one fault. False where its aux record is not there yet.
@@ -264,7 +388,7 @@ impl Pipeline {
         self.accesses.clear();
         match decoded.accesses(&fault.regs, aux.as_ref(), rep, &mut self.accesses) {
             // What the decoder says must account for what the processor did.
-            Ok(()) if !explains(decoded, &self.accesses, fault.addr) => {
+            Ok(()) if !decoded.explains(&fault.regs, aux.as_ref(), &self.accesses, fault.addr) => {
                 let what = format!(
                     "`{}` does not account for the fault at {:#x}",
                     decoded.text(),
@@ -273,26 +397,13 @@ impl Pipeline {
                 self.refuse(fault, what, sink);
             }
             Ok(()) => {
-                for access in &self.accesses {
-                    if !self.touches_arena(access) {
-                        continue;
+                for index in 0..self.accesses.len() {
+                    let access = self.accesses[index];
+                    if self.touches_arena(&access) {
+                        self.event(access, fault.header.tid, ip, Source::Fault, sink);
                     }
-                    match access.kind {
-                        AccessKind::Read => self.totals.reads += 1,
-                        AccessKind::Write => self.totals.writes += 1,
-                    }
-                    sink.event(&AccessEvent {
-                        access: *access,
-                        seq: self.totals.events,
-                        tid: fault.header.tid,
-                        ip,
-                        source: Source::Fault,
-                    });
-                    self.totals.events += 1;
                 }
-                self.totals.delivered += 1;
-                self.progress
-                    .store(self.totals.delivered, Ordering::Relaxed);
+                self.deliver_one();
             }
             Err(refusal) => {
                 let what = refusal.to_string();
@@ -327,20 +438,6 @@ fn syscall_name(number: u32) -> String {
         .map_or_else(|| number.to_string(), |call| call.name().to_owned())
 }
 
-/// Whether one of the accesses covers the faulting address, or the instruction is one that
-/// faults without an access.
-fn explains(decoded: &Decoded, accesses: &[Access], addr: u64) -> bool {
-    if accesses.is_empty() {
-        return matches!(
-            decoded.instruction().mnemonic(),
-            Mnemonic::Clflush | Mnemonic::Clflushopt | Mnemonic::Clwb | Mnemonic::Cldemote
-        );
-    }
-    accesses
-        .iter()
-        .any(|access| addr.wrapping_sub(access.addr) < access.len)
-}
-
 fn direction(error: u32) -> AccessKind {
     if error & ERROR_WRITE != 0 {
         AccessKind::Write
@@ -370,7 +467,7 @@ fn site<'a>(
         CachedSite {
             bytes,
             len: decoded.as_ref().map_or(read, Decoded::len),
-            string_copies: decoded.as_ref().is_ok_and(displaced::has_string_copies),
+            string_copies: decoded.as_ref().is_ok_and(displace::has_string_copies),
             decoded,
         }
     };

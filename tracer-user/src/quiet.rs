@@ -6,8 +6,10 @@
 
 use std::{io, thread};
 
+use crate::resume;
+
 /// Starts a named thread with every signal blocked from its first instruction, so that handlers
-/// of the program never run on it.
+/// of the program never run on it. It counts as one of ffitrace's own, which run no native code.
 ///
 /// # Errors
 /// What the system says when it cannot start a thread.
@@ -21,7 +23,10 @@ pub fn spawn<T: Send + 'static>(
         let mut before: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&raw mut all);
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-        let started = thread::Builder::new().name(name.to_owned()).spawn(body);
+        let started = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            resume::thread::mark_ours();
+            body()
+        });
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
         started
     }

@@ -23,12 +23,12 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use tracer_ebpf::FaultRecord;
+use tracer_ebpf::AuxRecord;
 
 use crate::mapping::Mapping;
 
-/// Bytes that a record may have at most: the largest record is the fault.
-pub const MAX_RECORD: usize = size_of::<FaultRecord>();
+/// Bytes that a record may have at most: the largest record completes a fault.
+pub const MAX_RECORD: usize = size_of::<AuxRecord>();
 
 #[repr(C)]
 struct Slot {

@@ -40,7 +40,6 @@ use crate::{
     resume::{
         Crash, Engine, Lent, Recording, Snapshot,
         safe::{self, Safe},
-        thread,
     },
     shadow::ShadowView,
 };
@@ -135,6 +134,7 @@ impl TraceSession {
             recording: Recording::Off,
             kernel_ring: None,
             shadow: Some(place.shadow),
+            guests: std::ptr::null_mut(),
             drain_fd: wake.as_raw_fd(),
         };
         engine.set_segments(place.segments as u64);
@@ -154,6 +154,7 @@ impl TraceSession {
         };
         lent.recording = recorder.recording();
         lent.kernel_ring = recorder.kernel_ring();
+        lent.guests = recorder.guests();
         engine.lend(&lent);
         let progress = Arc::new(AtomicU64::new(0));
         let pipeline = Pipeline::new(
@@ -168,7 +169,6 @@ impl TraceSession {
         let agent = {
             let draining = Arc::clone(&draining);
             crate::quiet::spawn("ffitrace-agent", move || {
-                thread::mark_ours();
                 agent::run(engine, &draining, woken, inbox);
             })
             .map_err(system("the agent thread could not be started"))?
@@ -212,9 +212,35 @@ impl TraceSession {
         self.backend
     }
 
+    /// What this host keeps the session from seeing, if anything.
+    pub fn blind_spot(&self) -> Option<String> {
+        let error = self.engine.no_dispatch()?;
+        let then = match self.backend {
+            Backend::None => return None,
+            Backend::Ebpf => "and are reported as unsupported",
+            Backend::Inproc | Backend::Ptrace => "which is not noticed; the ebpf recorder does",
+        };
+        Some(format!(
+            "no Syscall User Dispatch here ({error}): system calls of native code on buffers fail \
+             with EFAULT, {then}"
+        ))
+    }
+
     /// Faults delivered so far in this session, for a progress display.
     pub fn progress(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.progress)
+    }
+
+    /// Instructions that were single-stepped in this session for want of a displaced copy, and how
+    /// often, by address. Under ptrace, which steps everything, none.
+    pub fn stepped(&self) -> Vec<(u64, u64)> {
+        let counts = self.engine.sites.all().map(|site| {
+            let count = site.steps.load(Ordering::Relaxed);
+            (site.ip, count)
+        });
+        let mut counts: Vec<_> = counts.filter(|(_, count)| *count > 0).collect();
+        counts.sort_unstable();
+        counts
     }
 
     /// Has the kernel mark calls of a function, where the recorder can.
@@ -309,13 +335,13 @@ impl TraceSession {
             totals: draining.pipeline.totals(),
             steps: self.engine.steps.load(Ordering::Relaxed),
             blind: self.engine.blind_steps.load(Ordering::Relaxed),
+            uncopied: self.engine.uncopied.load(Ordering::Relaxed),
             foreign: self.engine.foreign.load(Ordering::Relaxed),
             failed: self
                 .engine
                 .words()
                 .supervisor_failed
                 .load(Ordering::Relaxed),
-            probed: draining.recorder.probed_calls(),
         })
     }
 
@@ -327,8 +353,8 @@ impl TraceSession {
         let after = loop {
             let now = self.mark(&mut draining)?;
             let stats = now.since(&before);
-            let accounted = stats.delivered + stats.rejected - stats.syscalls + stats.dropped;
-            if accounted >= stats.emitted - stats.syscalls || Instant::now() > deadline {
+            let accounted = stats.delivered + stats.rejected + stats.dropped;
+            if accounted >= stats.emitted || Instant::now() > deadline {
                 break now;
             }
             drop(draining);
@@ -349,6 +375,7 @@ impl TraceSession {
             u64::from(count > 0)
         };
         let blind = after.blind - before.blind;
+        let uncopied = after.uncopied - before.uncopied;
         let failed = after.failed - before.failed;
         let elsewhere =
             after.foreign - before.foreign + after.unrecorded().saturating_sub(before.unrecorded());
@@ -360,16 +387,24 @@ impl TraceSession {
             0
         };
         let extra = unseen(
+            uncopied,
+            format!(
+                "{uncopied} string instructions or pushes of flags were stepped one by one, \
+                 because the area for copies of instructions is full; what is told of them may \
+                 be wrong; begin a new process"
+            ),
+        ) + unseen(
             blind,
             format!(
-                "{blind} instructions were single-stepped with the arena open while other \
-                 threads ran; accesses of those threads may be missing"
+                "{blind} instructions were single-stepped with the arena open while a thread \
+                 that blocks all signals ran; accesses of it may be missing"
             ),
         ) + unseen(
             elsewhere,
             format!(
                 "{elsewhere} accesses were resumed and not recorded: those of a child process that \
-                 shares this one's memory (vfork) are not; the inproc recorder sees them"
+                 shares this one's memory (vfork) and is not known to the kernel's part; the inproc \
+                 recorder sees them"
             ),
         ) + unseen(
             failed,

@@ -3,7 +3,8 @@
 
 use bytemuck::Pod;
 use tracer_ebpf::{
-    AuxRecord, CallRecord, FaultRecord, KernelFaultRecord, LAYOUT_VERSION, RecordHeader, kind,
+    AuxRecord, CallRecord, FaultRecord, KernelFaultRecord, LAYOUT_VERSION, RecordHeader,
+    TouchRecord, kind,
 };
 
 /// A record of any kind.
@@ -19,6 +20,8 @@ pub enum Record {
     CallReturn(CallRecord),
     /// A system call touched the native view.
     KernelFault(KernelFaultRecord),
+    /// A dispatched system call touched the native view.
+    Touch(TouchRecord),
 }
 
 /// Why bytes are not a record.
@@ -69,6 +72,7 @@ pub fn read(bytes: &[u8]) -> Result<Record, WireError> {
         kind::CALL_ENTER => Record::CallEnter(take(header.kind, bytes)?),
         kind::CALL_RETURN => Record::CallReturn(take(header.kind, bytes)?),
         kind::KERNEL_FAULT => Record::KernelFault(take(header.kind, bytes)?),
+        kind::TOUCH => Record::Touch(take(header.kind, bytes)?),
         other => return Err(WireError::Kind(other)),
     })
 }

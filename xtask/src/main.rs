@@ -1,6 +1,7 @@
 //! Development tasks of ffitrace: `cargo xtask <task>`.
 
 mod build_ebpf;
+mod oracle;
 mod test;
 
 use std::process::ExitCode;
@@ -20,6 +21,10 @@ struct Cli {
 enum Task {
     /// Build the eBPF object from source, and put it where the other packages embed it.
     BuildEbpf(build_ebpf::Args),
+    /// Feed the decoder and the reader of records with whatever bytes there are.
+    Fuzz(oracle::FuzzArgs),
+    /// Have the processor judge the decoder and the resume engine, with random cases.
+    Oracle(oracle::Args),
     /// Run every check and test that this machine can, and say what was left out.
     Test(test::Args),
 }
@@ -27,6 +32,8 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::BuildEbpf(args) => build_ebpf::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Fuzz(args) => oracle::fuzz(&args),
+        Task::Oracle(args) => oracle::run(&args),
         Task::Test(args) => test::run(&args, build_ebpf::toolchain_present),
     };
     result.unwrap_or_else(|error| {

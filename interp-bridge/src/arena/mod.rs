@@ -11,7 +11,8 @@
 //!   so that an access past one object is not taken for a proper access to its neighbour. What
 //!   goes wrong in practice goes wrong by a fraction of the object, a row or an element too many,
 //!   so their size grows with it: an eighth of the object, at least [`MIN_RED_ZONE`], at most
-//!   [`MAX_RED_ZONE`]. Neighbours are two red zones apart.
+//!   [`MAX_RED_ZONE`]. The upper one is longer by [`OVERREAD_ROOM`], which is how far the string
+//!   functions of a C library look beyond an object on purpose: they do not reach its neighbour.
 //! * Freed blocks wait in a **quarantine**, first in, first out, and are not reused before more
 //!   than [`Quarantine::bytes`] or [`Quarantine::blocks`] came after them, or the arena is
 //!   otherwise full. The block freed last always waits. So a use after free is told from a use of
@@ -21,7 +22,9 @@
 //! * **Contents.** Every new block is zero, whether zeroed memory was asked for or not, and
 //!   whatever native code wrote there through a dangling pointer. Uninitialised memory so never
 //!   shows old data, and a run is repeatable; reads of it are told by the abstract memory, which
-//!   knows each uninitialised byte, not by a fill pattern. Blocks from [`DISCARD_FROM`] bytes on
+//!   knows each uninitialised byte, not by a fill pattern. The bytes behind an object are
+//!   [`BEYOND`]: a search for the NUL that a string lacks does not end there by chance, as if all
+//!   were well, but goes on until it is out of bounds without doubt. Blocks from [`DISCARD_FROM`] bytes on
 //!   are zeroed by giving their pages back, at once when they are freed and again when they are
 //!   reused, so large blocks cost only what is touched.
 
@@ -42,6 +45,11 @@ pub const MAX_ALIGN: u64 = 1 << 20;
 pub const MIN_RED_ZONE: u64 = 64;
 /// Largest red zone on one side of an object, in bytes.
 pub const MAX_RED_ZONE: u64 = 64 << 10;
+/// Bytes behind an object, beyond its red zone proper, that only string functions look at: four
+/// vectors of 64 bytes, which is the most that they read at once.
+pub const OVERREAD_ROOM: u64 = 256;
+/// What the first bytes behind an object hold: neither a NUL nor, as a pointer, an address.
+pub const BEYOND: u8 = 0xbe;
 /// Bytes at either end of a segment that are never allocated.
 pub const MARGIN: u64 = 2 << 20;
 /// From this size on, a block is zeroed by giving its pages back instead of by writing them.
@@ -186,7 +194,7 @@ impl Arena {
         let red = red_zone(size);
         let fit = Fit {
             red,
-            size: size.next_multiple_of(GRANULE) + red,
+            size: size.next_multiple_of(GRANULE) + red + OVERREAD_ROOM,
             align: align.max(GRANULE),
         };
         let slot = loop {
@@ -290,7 +298,8 @@ impl Arena {
         } else {
             self.views.zero(block.base, block.size)?;
         }
-        Ok(())
+        let beyond = [BEYOND; (MIN_RED_ZONE + OVERREAD_ROOM) as usize];
+        Ok(self.views.write(block.base + block.size, &beyond)?)
     }
 }
 

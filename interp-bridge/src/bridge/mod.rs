@@ -30,7 +30,7 @@ use tracer_user::{
 
 use crate::{
     arena::View,
-    memory::{AllocId, Memory, MemoryError, ViolationKind},
+    memory::{AllocId, Finding, Memory, MemoryError, ViolationKind},
 };
 pub use crash::signal_name;
 use strings::StringFunctions;
@@ -134,6 +134,12 @@ impl Bridge {
         self.fallback.as_deref()
     }
 
+    /// What this host keeps the recorder from seeing, if anything. Asked on the thread that the
+    /// session began on.
+    pub fn blind_spot(&self) -> Option<String> {
+        self.session.blind_spot()
+    }
+
     /// Whether over-reads of string functions count as violations.
     pub fn set_strict(&mut self, strict: bool) {
         self.lock().strict = strict;
@@ -165,6 +171,11 @@ impl Bridge {
     /// Faults delivered so far, for a progress display.
     pub fn progress(&self) -> Arc<AtomicU64> {
         self.session.progress()
+    }
+
+    /// The tracing session, for what it counted.
+    pub fn session(&self) -> &TraceSession {
+        &self.session
     }
 
     /// The tracing session, for its finer controls.
@@ -235,6 +246,27 @@ impl std::ops::DerefMut for MemoryGuard<'_> {
     }
 }
 
+impl State {
+    /// Whether what looks wrong is what string functions do on purpose.
+    fn is_overread(&mut self, finding: &Finding) -> bool {
+        let access = &finding.event.access;
+        let read = access.addr..access.addr.saturating_add(access.len);
+        // Beside a freed allocation, the red zone is that one's.
+        let beside = matches!(
+            finding.kind,
+            ViolationKind::OutOfBounds | ViolationKind::UseAfterFree
+        );
+        if !beside || access.kind != AccessKind::Read {
+            return false;
+        }
+        let Some(object) = self.memory.neighbour(&read) else {
+            return false;
+        };
+        let look = self.strings.look(finding.event.ip);
+        look.is_some_and(|look| strings::is_overread(look, &read, &object))
+    }
+}
+
 impl EventSink for State {
     fn event(&mut self, event: &AccessEvent) {
         if let Some(observer) = &mut self.observer {
@@ -243,18 +275,13 @@ impl EventSink for State {
         let Some(mut finding) = self.memory.apply(event) else {
             return;
         };
-        let within_page = event.access.addr & !4095
-            == event.access.addr.wrapping_add(event.access.len - 1) & !4095;
-        if finding.kind == ViolationKind::OutOfBounds
-            && event.access.kind == AccessKind::Read
-            && within_page
-            && self.strings.contains(event.ip)
-        {
+        if self.is_overread(&finding) {
             self.overreads += 1;
+            finding.kind = ViolationKind::Overread;
             if !self.strict {
+                self.memory.note_overread(&finding);
                 return;
             }
-            finding.kind = ViolationKind::Overread;
         }
         self.memory.report(&finding);
     }

@@ -9,7 +9,9 @@ use crate::ffi::{Function, NativeCall, RetValue};
 use crate::prototype::Prototype;
 use crate::report::events::EventsWriter;
 use crate::report::model::{MAX_CONTENT, SCHEMA};
-use crate::report::{Allocation, CallReport, Hex, Ret, Span, Stats, Violation, ViolationKind};
+use crate::report::{
+    Allocation, CallReport, Hex, Ret, Span, Stats, Stepped, Violation, ViolationKind,
+};
 
 /// Traces native calls.
 pub trait Engine {
@@ -81,6 +83,10 @@ pub struct CallOutcome {
     pub allocations: Vec<AllocationOutcome>,
     /// Broken rules, equal ones counted together.
     pub violations: Vec<Violation>,
+    /// Benign over-reads, likewise; empty unless the report is to be verbose.
+    pub overreads: Vec<Violation>,
+    /// Instructions that were single-stepped.
+    pub stepped: Vec<Stepped>,
     /// Totals.
     pub stats: Stats,
     /// The request's writer, with every access written to it.
@@ -172,6 +178,8 @@ impl CallOutcome {
             ret,
             allocations,
             violations: self.violations,
+            overreads: self.overreads,
+            stepped: self.stepped,
             stats: self.stats,
         }
     }

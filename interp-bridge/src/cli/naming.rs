@@ -12,7 +12,7 @@ use tracer_user::{
 
 use crate::{
     memory::Logged,
-    report::{Hex, Violation},
+    report::{Hex, Stepped, Violation},
 };
 
 /// Frames shown of a native stack.
@@ -57,6 +57,15 @@ impl<'a> Naming<'a> {
             message: found.message.clone(),
             backtrace: self.backtrace(found.ip, found.tid),
             count: logged.count,
+        }
+    }
+
+    pub(super) fn stepped(&mut self, ip: u64, count: u64) -> Stepped {
+        Stepped {
+            ip: Hex(ip),
+            symbol: self.symbols.lookup(ip).to_string(),
+            instruction: instruction_at(ip),
+            count,
         }
     }
 

@@ -76,6 +76,8 @@ impl Engine for Untraced {
             ret: Some(request.call.result()),
             allocations: allocations.collect(),
             violations: vec![],
+            overreads: vec![],
+            stepped: vec![],
             stats: Stats {
                 calls: request.repeat,
                 complete: self.complete,
@@ -292,6 +294,8 @@ fn pointers_are_named_by_their_buffer() {
             ret: Some(crate::ffi::RetValue::Pointer(address)),
             allocations: vec![outcome("a", 0x1000), outcome("b", 0x2000)],
             violations: vec![],
+            overreads: vec![],
+            stepped: vec![],
             stats: Stats::default(),
             events: None,
         };

@@ -86,11 +86,11 @@ impl Engine for Tracing {
         };
         let mut bridge = Bridge::new(backend)?;
         bridge.set_strict(options.strict);
-        // The text report has the reason itself; a script's one object is on stdout.
+        // The text report has the reasons itself; a script's one object is on stdout.
         if options.format == Format::Json
-            && let Some(reason) = bridge.fallback()
+            && let Some(note) = note(&bridge)
         {
-            eprintln!("ffitrace: recorder {}: {reason}", bridge.backend());
+            eprintln!("ffitrace: recorder {}: {note}", bridge.backend());
         }
         self.opened = Some((bridge, options.clone()));
         Ok(())
@@ -109,6 +109,15 @@ impl Engine for Tracing {
     fn run(&mut self, request: CallRequest) -> Result<CallOutcome, EngineError> {
         let (bridge, options) = self.opened.as_mut().ok_or_else(not_opened)?;
         run(bridge, options, request)
+    }
+}
+
+/// Why the recorder is not a better one, and what it does not see.
+fn note(bridge: &Bridge) -> Option<String> {
+    let fallback = bridge.fallback().map(str::to_owned);
+    match (fallback, bridge.blind_spot()) {
+        (Some(fallback), Some(blind)) => Some(format!("{fallback}; {blind}")),
+        (fallback, blind) => fallback.or(blind),
     }
 }
 
@@ -177,7 +186,7 @@ fn run(
             .writer
     });
     let backend = bridge.backend();
-    let mut note = bridge.fallback().map(str::to_owned);
+    let mut note = note(bridge);
     if let Err(error) = probed
         && options.verbose
     {
@@ -186,6 +195,7 @@ fn run(
             None => error.to_string(),
         });
     }
+    let stepped = bridge.session().stepped();
     let memory = bridge.memory();
     let mut naming = Naming::new(&run.snapshots, function.address);
     Ok(CallOutcome {
@@ -201,6 +211,17 @@ fn run(
             .entries()
             .iter()
             .map(|logged| naming.violation(logged))
+            .collect(),
+        overreads: memory
+            .overreads()
+            .entries()
+            .iter()
+            .filter(|_| options.verbose)
+            .map(|logged| naming.violation(logged))
+            .collect(),
+        stepped: stepped
+            .iter()
+            .map(|(ip, count)| naming.stepped(*ip, *count))
             .collect(),
         stats: run.stats(),
         events,
@@ -324,8 +345,9 @@ impl Run {
             events: stats.events,
             reads: stats.reads,
             writes: stats.writes,
-            faults: stats.emitted - stats.syscalls,
+            faults: stats.faults,
             translated: 0,
+            steps: stats.steps,
             syscalls: stats.syscalls,
             emitted: stats.emitted,
             delivered: stats.delivered,

@@ -265,6 +265,8 @@ fn report_death(notice: &Notice, kind: ViolationKind, what: &str) -> ! {
         backend_note: None,
         ret: None,
         allocations: Vec::new(),
+        overreads: Vec::new(),
+        stepped: Vec::new(),
         violations: vec![Violation {
             kind,
             access: None,

@@ -16,10 +16,14 @@ use std::ffi::{CStr, CString, OsStr, c_void};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 
-use super::elf::{self, ElfError, Symbol};
+use tracer_user::modules::ModuleError;
+use tracer_user::symbols::{Export, LibrarySymbols};
+
+use super::{file_kind, near_names};
 
 /// What keeps a function from being found.
 #[derive(Debug, thiserror::Error)]
@@ -35,13 +39,8 @@ pub enum LibraryError {
         help: String,
     },
     /// The loaded file cannot be read as ELF.
-    #[error("cannot read the symbols of {}: {reason}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
+    #[error("cannot read the symbols of the library: {0}")]
+    Unreadable(#[from] ModuleError),
     /// No such symbol.
     #[error("{} exports no function `{name}`", path.display())]
     Missing {
@@ -95,7 +94,7 @@ impl LibraryError {
     pub fn help(&self) -> String {
         match self {
             LibraryError::Load { help, .. } => help.clone(),
-            LibraryError::Unreadable { .. } => "name an ELF library that can be read".into(),
+            LibraryError::Unreadable(_) => "name an ELF library that can be read".into(),
             LibraryError::Missing { near, path, .. } => match near.as_slice() {
                 [] => format!(
                     "`nm -D --defined-only {}` lists what it exports",
@@ -125,7 +124,7 @@ impl LibraryError {
     pub fn is_usage(&self) -> bool {
         !matches!(
             self,
-            LibraryError::Load { .. } | LibraryError::Unreadable { .. }
+            LibraryError::Load { .. } | LibraryError::Unreadable(_)
         )
     }
 }
@@ -136,6 +135,7 @@ pub struct Library {
     handle: usize,
     path: PathBuf,
     bias: u64,
+    symbols: Arc<LibrarySymbols>,
 }
 
 /// An exported function of a loaded library.
@@ -155,7 +155,7 @@ impl Library {
     /// Loads `name`: a path if it has a `/`, else a name for the dynamic loader's search.
     ///
     /// # Errors
-    /// [`LibraryError::Load`].
+    /// [`LibraryError::Load`], [`LibraryError::Unreadable`].
     pub fn load(name: &OsStr) -> Result<Library, LibraryError> {
         let shown = name.to_string_lossy().into_owned();
         let load = |reason: String| {
@@ -196,10 +196,12 @@ impl Library {
         let path = found
             .canonicalize()
             .map_err(|e| load(format!("{}: {e}", found.display())))?;
+        let symbols = Arc::new(LibrarySymbols::open(&path)?);
         Ok(Library {
             handle: handle as usize,
             path,
             bias,
+            symbols,
         })
     }
 
@@ -211,18 +213,24 @@ impl Library {
     /// Finds the function `name` among what this library itself exports.
     ///
     /// # Errors
-    /// Any but [`LibraryError::Load`].
+    /// Any but [`LibraryError::Load`] and [`LibraryError::Unreadable`].
     pub fn function(&self, name: &str) -> Result<Function, LibraryError> {
         let (path, name) = (self.path.clone(), name.to_owned());
-        let unreadable = |e: ElfError| LibraryError::Unreadable {
+        let unresolved = |name, reason| LibraryError::Unresolved {
             path: self.path.clone(),
-            reason: e.to_string(),
+            name,
+            reason,
         };
-        match elf::symbol(&path, &name).map_err(unreadable)? {
-            Symbol::Function => {}
-            Symbol::Data => return Err(LibraryError::Data { path, name }),
-            Symbol::Private => return Err(LibraryError::Private { path, name }),
-            Symbol::Imported => {
+        match self.symbols.get(&name) {
+            Export::Function { .. } | Export::Indirect => {}
+            Export::Data { .. } => return Err(LibraryError::Data { path, name }),
+            Export::Private => return Err(LibraryError::Private { path, name }),
+            Export::OldVersions(versions) => {
+                let versions = versions.join(", ");
+                let reason = format!("it is there for older programs only, as {versions}");
+                return Err(unresolved(name, reason));
+            }
+            Export::Imported => {
                 let provider = self.address(&name).ok().and_then(|a| Some(object_at(a)?.0));
                 return Err(LibraryError::Imported {
                     path,
@@ -230,7 +238,8 @@ impl Library {
                     provider,
                 });
             }
-            Symbol::Missing(near) => {
+            Export::Missing => {
+                let near = near_names(&name, self.symbols.functions().into_iter());
                 return Err(match self.address(&name).ok().and_then(object_at) {
                     Some((provider, _)) => LibraryError::Imported {
                         path,
@@ -241,11 +250,6 @@ impl Library {
                 });
             }
         }
-        let unresolved = |name, reason| LibraryError::Unresolved {
-            path: self.path.clone(),
-            name,
-            reason,
-        };
         let address = match self.address(&name) {
             Ok(address) => address,
             Err(reason) => return Err(unresolved(name, reason)),
@@ -256,8 +260,8 @@ impl Library {
                 "its address lies in another library".to_owned(),
             ));
         }
-        let file_offset = elf::file_offset(&path, address.wrapping_sub(self.bias));
-        let Some(file_offset) = file_offset.map_err(unreadable)? else {
+        let file_offset = self.symbols.file_offset(address.wrapping_sub(self.bias));
+        let Some(file_offset) = file_offset else {
             return Err(unresolved(
                 name,
                 "its address lies outside the file".to_owned(),
@@ -356,7 +360,7 @@ fn explain(name: &OsStr, words: &str) -> (String, String) {
         let help = format!("for the file in this directory, write ./{}", path.display());
         return (words.to_owned(), help);
     }
-    if is_path && let Some(kind) = elf::describe(path) {
+    if is_path && let Some(kind) = file_kind::describe(path) {
         return (
             format!("it is {kind}"),
             "name a shared library for x86-64 (.so)".into(),

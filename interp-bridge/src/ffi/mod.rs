@@ -7,7 +7,7 @@
 //! ```
 
 mod call;
-mod elf;
+mod file_kind;
 mod library;
 mod near;
 mod ret;

@@ -14,12 +14,15 @@
 //! by the instruction that makes them, which this module does not know. Whoever does turns the
 //! finding's kind into [`ViolationKind::Overread`] between [`Memory::apply`] and the log.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+};
 
 use tracer_user::access::{AccessEvent, AccessKind, Refused};
 
-use super::violation::{Finding, Place, ViolationKind};
-use super::{Allocation, Memory, Slot};
+use super::violation::{Finding, Place, Violation, ViolationKind};
+use super::{AllocId, Allocation, Memory, Slot};
 
 /// The live allocations that were used last, so that most events need no search. A copy loop
 /// alternates between two or three of them.
@@ -79,10 +82,18 @@ impl Memory {
         let Memory {
             log, records, ids, ..
         } = self;
-        log.record(finding, |finding| {
-            let slot = finding.place.and_then(|place| ids.get(&place.allocation));
-            finding.describe(slot.and_then(|slot| records[*slot].as_ref()))
-        });
+        log.record(finding, |finding| describe(finding, ids, records));
+    }
+
+    /// Takes down an over-read that is no violation, for those who ask for them.
+    pub fn note_overread(&mut self, finding: &Finding) {
+        let Memory {
+            overreads,
+            records,
+            ids,
+            ..
+        } = self;
+        overreads.record(finding, |finding| describe(finding, ids, records));
     }
 
     /// Logs an access that no recorder could describe exactly.
@@ -98,6 +109,22 @@ impl Memory {
         }
         let (slot, _) = self.blame(addr, addr.saturating_add(1))?;
         self.place(slot, addr)
+    }
+
+    /// Where the live allocation is that a range of addresses touches or is nearest to; `None`
+    /// where there is none, or the range touches bytes of another one, live or freed.
+    pub fn neighbour(&self, range: &Range<u64>) -> Option<Range<u64>> {
+        let (start, end) = (range.start, range.end);
+        let slot = match self.overlapping(start, end)[..] {
+            [] => self.nearest(&self.live, start, end)?,
+            [one] => one,
+            _ => return None,
+        };
+        let freed = self
+            .holding(&self.freed, start)
+            .or_else(|| self.reached(&self.freed, start, end));
+        let record = self.record(slot).filter(|_| freed.is_none())?;
+        Some(record.base()..record.end())
     }
 
     /// All bytes lie in the live allocation `slot`.
@@ -268,4 +295,14 @@ impl Memory {
             offset: addr.wrapping_sub(record.base()) as i64,
         })
     }
+}
+
+/// A finding in words, with what is known of the allocation that it is about.
+fn describe(
+    finding: &Finding,
+    ids: &HashMap<AllocId, Slot>,
+    records: &[Option<Allocation>],
+) -> Violation {
+    let slot = finding.place.and_then(|place| ids.get(&place.allocation));
+    finding.describe(slot.and_then(|slot| records[*slot].as_ref()))
 }

@@ -83,6 +83,7 @@ pub struct Memory {
     touched: Vec<(Slot, AllocId)>,
     next_id: u64,
     log: ViolationLog,
+    overreads: ViolationLog,
 }
 
 impl Memory {
@@ -114,6 +115,7 @@ impl Memory {
             touched: Vec::new(),
             next_id: 0,
             log: ViolationLog::default(),
+            overreads: ViolationLog::default(),
         })
     }
 
@@ -351,6 +353,11 @@ impl Memory {
     /// The log, to add what only the session sees (crashes, timeouts), or to empty it.
     pub fn violations_mut(&mut self) -> &mut ViolationLog {
         &mut self.log
+    }
+
+    /// Over-reads of string functions that were found benign, equal ones counted together.
+    pub fn overreads(&self) -> &ViolationLog {
+        &self.overreads
     }
 
     fn live_slot(&self, id: AllocId) -> Result<Slot, MemoryError> {

@@ -20,6 +20,6 @@ mod units;
 #[cfg(test)]
 mod tests;
 
-pub use model::{Allocation, CallReport, Hex, Ret, Span, Stats, Violation, ViolationKind};
+pub use model::{Allocation, CallReport, Hex, Ret, Span, Stats, Stepped, Violation, ViolationKind};
 pub use theme::Theme;
 pub(crate) use units::{grouped as count, rate};

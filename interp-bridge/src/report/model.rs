@@ -45,8 +45,28 @@ pub struct CallReport {
     pub allocations: Vec<Allocation>,
     /// Broken rules, in order of their first occurrence.
     pub violations: Vec<Violation>,
+    /// Over-reads of string functions that are no violation, like ones counted together; only
+    /// gathered, and only in JSON, with `--verbose`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overreads: Vec<Violation>,
+    /// Instructions that were single-stepped, because they have no copy for the host view.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stepped: Vec<Stepped>,
     /// Totals.
     pub stats: Stats,
+}
+
+/// An instruction that was single-stepped.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Stepped {
+    /// Its address.
+    pub ip: Hex,
+    /// `function+0x…`.
+    pub symbol: String,
+    /// Its text.
+    pub instruction: Option<String>,
+    /// How often.
+    pub count: u64,
 }
 
 /// A returned value.
@@ -149,6 +169,8 @@ pub struct Stats {
     pub faults: u64,
     /// Accesses recorded by translated code.
     pub translated: u64,
+    /// Instructions that were single-stepped, each time counted.
+    pub steps: u64,
     /// System calls on interpreter memory.
     pub syscalls: u64,
     /// Records that the recorder wanted to write.

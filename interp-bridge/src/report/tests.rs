@@ -40,6 +40,8 @@ fn report(allocations: Vec<Allocation>, violations: Vec<Violation>) -> CallRepor
         }),
         allocations,
         violations,
+        overreads: Vec::new(),
+        stepped: Vec::new(),
         stats: Stats {
             calls: 1,
             events: 3,
@@ -327,6 +329,7 @@ fn json_has_the_contracts_fields() {
     drop("/violations/0", "instruction");
     drop("/violations/0", "count");
     drop("/stats", "overreads");
+    drop("/stats", "steps");
     let expected = serde_json::json!({
         "schema": 1, "library": "/usr/lib/x86_64-linux-gnu/libz.so.1.3.1", "function": "crc32",
         "backend": "ebpf", "ret": {"type": "unsigned long", "value": "907060870"},

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::map::{self, Map};
-use super::model::{Allocation, CallReport, Ret, Violation};
+use super::model::{Allocation, CallReport, Ret, Stepped, Violation, ViolationKind};
 use super::ranges::{minus, total, union};
 use super::theme::{Role, Theme};
 use super::{Span, units};
@@ -343,10 +343,12 @@ impl Text<'_> {
                     .map(|l| self.paint(Role::Bad, l)),
             );
         }
-        if s.overreads > 0 {
+        let strict = |v: &Violation| v.kind == ViolationKind::Overread;
+        if s.overreads > 0 && !self.report.violations.iter().any(strict) {
             let times = units::count(s.overreads, "over-read");
             let text = format!("{times} by string functions, harmless (--strict reports them)");
             lines.push(self.paint(Role::Faint, &text));
+            lines.extend(self.overreads());
         }
         if self.verbose {
             let all = format!(
@@ -360,6 +362,7 @@ impl Text<'_> {
                 wall_all = units::duration(s.wall_ns as f64, unicode),
             );
             lines.extend(wrap(&all, WIDTH, &[' ']));
+            lines.extend(self.stepped());
         }
         if let Some(note) = &self.report.backend_note {
             lines.extend(
@@ -369,6 +372,38 @@ impl Text<'_> {
             );
         }
         lines
+    }
+}
+
+impl Text<'_> {
+    /// One line a single-stepped instruction.
+    fn stepped(&self) -> Vec<String> {
+        let entry = |stepped: &Stepped| {
+            let times = units::count(stepped.count, "time");
+            let text = stepped.instruction.as_deref().unwrap_or("an instruction");
+            format!("single-stepped {times}: {text} in {}", stepped.symbol)
+        };
+        let entries = self.report.stepped.iter().map(entry);
+        entries
+            .flat_map(|text| wrap(&text, WIDTH, &[' ']))
+            .collect()
+    }
+
+    /// One entry a function and buffer, where `--verbose` asked for them.
+    fn overreads(&self) -> Vec<String> {
+        let entry = |v: &Violation| {
+            let times = match v.count {
+                0 | 1 => String::new(),
+                n => format!(", {} times", units::grouped(n)),
+            };
+            let symbol = v.symbol.as_deref().unwrap_or("?");
+            format!("{symbol}: {}{times}", v.message)
+        };
+        let entries = self.report.overreads.iter().map(entry);
+        entries
+            .flat_map(|text| wrap(&text, WIDTH - 2, &[' ']))
+            .map(|line| self.paint(Role::Faint, &format!("  {line}")))
+            .collect()
     }
 }
 

@@ -1,5 +1,8 @@
 //! Page faults on the native view.
 //!
+//! The kernel's own faults are of two kinds: the dispatcher's, by which it tells what a system call
+//! that it made touched, and those of calls that it does not know of, which are refused.
+//!
 //! Both tracepoints run in the exception's entry with interrupts off, before the kernel looks at
 //! the fault: nothing can come between a record and the fault that it describes, and the order of
 //! a thread's records is the order of its accesses.
@@ -17,9 +20,9 @@ use aya_ebpf::{
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
-use tracer_ebpf::{FaultRecord, KernelFaultRecord, Regs, kind};
+use tracer_ebpf::{FaultRecord, KernelFaultRecord, Regs, TouchRecord, kind};
 
-use super::maps::{Current, Slot, count};
+use super::maps::{Current, Slot, count, marker};
 
 /// Longest x86 instruction, in bytes (Intel SDM volume 2, 2.3.11).
 const MAX_INSN: u64 = 15;
@@ -77,6 +80,13 @@ fn page_fault_kernel(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     let error: u64 = ctx.arg(2);
+    // SAFETY: the registers are those that the thread entered the kernel with, of a typed kernel
+    // pointer.
+    let user = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const pt_regs;
+    // SAFETY: as above, a load inside the structure.
+    if unsafe { (*user).rip } == marker() {
+        return touch(&ctx, &current, user);
+    }
 
     // SAFETY: `counters` is a live map value.
     unsafe { count(&raw mut (*current.counters).other_emitted) };
@@ -87,16 +97,42 @@ fn page_fault_kernel(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     let record = slot.get();
-    // SAFETY: `record` is room for one `KernelFaultRecord`, all fields of which are written. The
-    // registers are those that the thread entered the kernel with, of a typed kernel pointer.
+    // SAFETY: `record` is room for one `KernelFaultRecord`, all fields of which are written; `user`
+    // as above.
     unsafe {
-        let user = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs;
         (*record).header = current.header(kind::KERNEL_FAULT);
         (*record).addr = addr;
         (*record).error = error as u32;
         // -1, thus `u32::MAX`, if the thread did not enter by a system call.
         (*record).syscall = (*user).orig_rax as u32;
         (*record).ip = (*user).rip;
+    }
+    slot.submit();
+    0
+}
+
+/// The dispatcher of system calls tells of a touch; see `TouchRecord` for the registers.
+#[inline(always)]
+fn touch(ctx: &BtfTracePointContext, current: &Current, user: *const pt_regs) -> i32 {
+    // SAFETY: `counters` is a live map value.
+    unsafe { count(&raw mut (*current.counters).emitted) };
+    let Some(slot) = Slot::<TouchRecord>::reserve() else {
+        // SAFETY: as above.
+        unsafe { count(&raw mut (*current.counters).dropped) };
+        aya_log_ebpf::warn!(ctx, "ring full: a touch of a system call dropped");
+        return 0;
+    };
+    let record = slot.get();
+    // SAFETY: `record` is room for one `TouchRecord`, all fields of which are written; `user` is a
+    // typed kernel pointer to the thread's registers.
+    unsafe {
+        (*record).header = current.header(kind::TOUCH);
+        (*record).addr = (*user).rsi;
+        (*record).len = (*user).r8;
+        (*record).ip = (*user).r9;
+        (*record).syscall = (*user).r12 as u32;
+        (*record).flags = ((*user).r12 >> 32) as u32;
+        (*record).seq = (*user).r13;
     }
     slot.submit();
     0

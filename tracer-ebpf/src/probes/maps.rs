@@ -14,9 +14,11 @@ use aya_ebpf::{
     Global,
     helpers::{bpf_get_current_pid_tgid, bpf_ringbuf_reserve, bpf_ringbuf_submit},
     macros::map,
-    maps::{HashMap, LruHashMap, RingBuf},
+    maps::{Array, HashMap, LruHashMap, RingBuf},
 };
-use tracer_ebpf::{Counters, LAYOUT_VERSION, RING_BYTES, RecordHeader, Session};
+use tracer_ebpf::{
+    Counters, Guests, LAYOUT_VERSION, MAX_GUESTS, RING_BYTES, RecordHeader, Session,
+};
 
 /// Most processes traced at once.
 const MAX_SESSIONS: u32 = 1024;
@@ -34,6 +36,12 @@ static RECORDS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 #[map]
 static SESSIONS: HashMap<u32, Session> = HashMap::with_max_entries(MAX_SESSIONS, 0);
 
+/// `BPF_F_MMAPABLE`: the traced process maps the map's memory and writes it.
+const MAPPABLE: u32 = 1 << 10;
+
+#[map]
+static GUESTS: Array<Guests> = Array::with_max_entries(1, MAPPABLE);
+
 #[map]
 static COUNTERS: HashMap<u32, Counters> = HashMap::with_max_entries(MAX_SESSIONS, 0);
 
@@ -46,6 +54,10 @@ pub(super) static CALLS: LruHashMap<u32, CallState> = LruHashMap::with_max_entri
 /// value, so with one process the faults of all others end after one comparison.
 #[unsafe(no_mangle)]
 static SOLE_PROCESS: Global<u32> = Global::new(0);
+
+/// Where the dispatcher of system calls has touches recorded; see `tracer_ebpf::names::MARKER`.
+#[unsafe(no_mangle)]
+static MARKER: Global<u64> = Global::new(0);
 
 /// The outermost probed call of one thread.
 #[repr(C)]
@@ -77,9 +89,13 @@ impl Current {
         let id = bpf_get_current_pid_tgid();
         let (process, tid) = ((id >> 32) as u32, id as u32);
         let sole = SOLE_PROCESS.load();
-        if sole != 0 && process != sole {
+        let process = if sole == 0 || process == sole {
+            process
+        } else if is_guest(process) {
+            sole
+        } else {
             return None;
-        }
+        };
         // SAFETY: the copy is made at once; the loader writes an entry before the process can
         // fault in its arena, and removes it after.
         let session = *unsafe { SESSIONS.get(process) }?;
@@ -132,6 +148,35 @@ impl Current {
             None => 0,
         }
     }
+}
+
+/// Whether the process shares the memory of the only traced one, which lists it. For all others
+/// this is one load.
+#[inline(always)]
+fn is_guest(process: u32) -> bool {
+    let Some(guests) = GUESTS.get_ptr(0) else {
+        return false;
+    };
+    // SAFETY: a live map value. The traced process writes it meanwhile, one word at a time: the
+    // loads are volatile, so each is made once.
+    unsafe {
+        if (&raw const (*guests).active).read_volatile() == 0 {
+            return false;
+        }
+        let listed = (&raw const (*guests).processes).cast::<u32>();
+        for index in 0..MAX_GUESTS {
+            if listed.add(index).read_volatile() == process {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// The address behind the dispatcher's marking system call.
+#[inline(always)]
+pub(super) fn marker() -> u64 {
+    MARKER.load()
 }
 
 /// Adds 1 to a counter.

@@ -40,6 +40,7 @@ impl Recorder for Inproc {
         Ok(Emitted {
             emitted: self.engine.faults(),
             dropped: 0,
+            probed: None,
         })
     }
 }

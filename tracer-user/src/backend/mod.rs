@@ -91,13 +91,15 @@ pub enum BackendError {
     },
 }
 
-/// Faults of a session, as their producer counted them.
+/// Faults and calls of a session, as their producer counted them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Emitted {
     /// Faults that the producer saw.
     pub emitted: u64,
     /// Of those, how many found no room.
     pub dropped: u64,
+    /// Entries to and returns from the probed function, nested ones included, where it is probed.
+    pub probed: Option<(u64, u64)>,
 }
 
 /// Takes down accesses to the native view.
@@ -114,6 +116,11 @@ pub trait Recorder: Send {
     /// The kernel's ring, for the handler to look at.
     fn kernel_ring(&self) -> Option<ebpf::RingView> {
         None
+    }
+
+    /// Where the recorder looks for processes that share this one's memory, or null.
+    fn guests(&self) -> *mut tracer_ebpf::Guests {
+        std::ptr::null_mut()
     }
 
     /// Hands over all records that are there, oldest first, and returns how many.
@@ -145,10 +152,5 @@ pub trait Recorder: Send {
         _id: u64,
     ) -> Result<(), BackendError> {
         Ok(())
-    }
-
-    /// Entries to and returns from the probed function, nested ones included.
-    fn probed_calls(&self) -> Option<(u64, u64)> {
-        None
     }
 }

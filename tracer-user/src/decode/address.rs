@@ -7,6 +7,8 @@ use tracer_ebpf::{AuxRecord, Regs};
 pub(super) const RSP: u8 = 4;
 /// Number of rbp in the x86 register encoding.
 pub(super) const RBP: u8 = 5;
+/// Number of rdi in the x86 register encoding.
+pub(super) const RDI: u8 = 7;
 /// Lowest 32 bits: what an address-size prefix leaves of an address.
 pub(super) const NARROW: u64 = 0xffff_ffff;
 
@@ -74,7 +76,7 @@ impl Term {
 
 /// How to compute the address of an operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Address {
+pub struct Address {
     base: Term,
     index: Term,
     scale: u64,
@@ -105,6 +107,13 @@ impl Address {
         })
     }
 
+    /// The explicit memory operand without its index, which is a vector or counts rows.
+    pub(super) fn without_index(instruction: &Instruction) -> Option<Address> {
+        let mut plain = *instruction;
+        plain.set_memory_index(Register::None);
+        Address::of_operand(&plain)
+    }
+
     /// A general register by number plus a displacement.
     pub(super) fn register(number: u8, displacement: i64) -> Address {
         Address {
@@ -117,12 +126,17 @@ impl Address {
         }
     }
 
-    /// As [`register`](Address::register) without displacement, truncated to 32 bits.
-    pub(super) fn narrow_register(number: u8) -> Address {
+    /// The same address, truncated to 32 bits.
+    pub(super) fn narrowed(self) -> Address {
         Address {
             narrow: true,
-            ..Address::register(number, 0)
+            ..self
         }
+    }
+
+    /// The same offset, in `segment`.
+    pub(super) fn within(self, segment: Option<Segment>) -> Address {
+        Address { segment, ..self }
     }
 
     /// The same address, further up.
@@ -138,8 +152,8 @@ impl Address {
         self.base == Term::Full(RSP)
     }
 
-    /// The address, `None` if it needs a segment base that was not recorded.
-    pub(super) fn resolve(&self, regs: &Regs, aux: Option<&AuxRecord>) -> Option<u64> {
+    /// The address, `None` if it needs a segment base that was not recorded. Async-signal-safe.
+    pub fn resolve(&self, regs: &Regs, aux: Option<&AuxRecord>) -> Option<u64> {
         let offset = self
             .base
             .value(regs)

@@ -3,6 +3,8 @@
 
 use iced_x86::{Code, CpuidFeature, EncodingKind, Instruction, Mnemonic};
 
+use super::machine::Maker;
+
 /// Why an instruction is refused out of hand, if it is.
 pub(super) fn excluded(instruction: &Instruction) -> Option<&'static str> {
     let code = instruction.code();
@@ -12,36 +14,11 @@ pub(super) fn excluded(instruction: &Instruction) -> Option<&'static str> {
     if code.encoding() == EncodingKind::MVEX || !code.cpuid_features().iter().all(is_known) {
         return Some("its instruction set extension is not covered");
     }
-    if instruction.is_vsib() {
-        return Some("it addresses memory with a vector index");
-    }
     match instruction.mnemonic() {
-        Mnemonic::Maskmovq
-        | Mnemonic::Maskmovdqu
-        | Mnemonic::Vmaskmovdqu
-        | Mnemonic::Vmaskmovps
-        | Mnemonic::Vmaskmovpd
-        | Mnemonic::Vpmaskmovd
-        | Mnemonic::Vpmaskmovq => {
-            return Some("the vector register that selects its bytes is not recorded");
+        Mnemonic::Sgdt | Mnemonic::Sidt | Mnemonic::Sldt | Mnemonic::Str | Mnemonic::Smsw => {
+            return Some("the kernel executes it in the program's place");
         }
-        Mnemonic::Sgdt
-        | Mnemonic::Sidt
-        | Mnemonic::Sldt
-        | Mnemonic::Str
-        | Mnemonic::Smsw
-        | Mnemonic::Verr
-        | Mnemonic::Verw
-        | Mnemonic::Lar
-        | Mnemonic::Lsl
-        | Mnemonic::Lss
-        | Mnemonic::Lfs
-        | Mnemonic::Lgs
-        | Mnemonic::Retf
-        | Mnemonic::Iret
-        | Mnemonic::Iretd
-        | Mnemonic::Iretq
-        | Mnemonic::Int
+        Mnemonic::Int
         | Mnemonic::Int1
         | Mnemonic::Int3
         | Mnemonic::Ud0
@@ -49,32 +26,28 @@ pub(super) fn excluded(instruction: &Instruction) -> Option<&'static str> {
         | Mnemonic::Ud2 => return Some("it is a system instruction"),
         _ => {}
     }
-    match code {
-        Code::Call_m1616
-        | Code::Call_m1632
-        | Code::Call_m1664
-        | Code::Jmp_m1616
-        | Code::Jmp_m1632
-        | Code::Jmp_m1664 => Some("it is a far branch"),
-        // AMD and Intel take the operand-size prefix differently: near branches and movsxd.
+    // Intel and AMD take the operand-size prefix differently here; only what Intel's do is known.
+    let differs = matches!(
+        code,
         Code::Call_rel16
-        | Code::Call_rm16
-        | Code::Jmp_rm16
-        | Code::Retnw
-        | Code::Retnw_imm16
-        | Code::Movsxd_r16_rm16
-        | Code::Enterw_imm16_imm8
-        | Code::Pushw_FS
-        | Code::Pushw_GS
-        | Code::Popw_FS
-        | Code::Popw_GS => Some("processors differ in its 16-bit form"),
-        _ => None,
-    }
+            | Code::Call_rm16
+            | Code::Jmp_rm16
+            | Code::Retnw
+            | Code::Retnw_imm16
+            | Code::Movsxd_r16_rm16
+            | Code::Enterw_imm16_imm8
+            | Code::Pushw_FS
+            | Code::Pushw_GS
+            | Code::Popw_FS
+            | Code::Popw_GS
+    );
+    (differs && Maker::of_this_machine() != Maker::Intel)
+        .then_some("processors differ in its 16-bit form")
 }
 
 /// Extensions whose instructions have the memory operands that iced reports, but for the
-/// exceptions above. Not here, among others: AMX, CET, ENQCMD, key locker, MPX, RAO, CMPccXADD,
-/// the xsave family, PadLock, system extensions.
+/// exceptions above and those that have a plan of their own. Not here, among others: CET, ENQCMD,
+/// key locker, MPX, RAO, CMPccXADD, PadLock, system extensions.
 fn is_known(feature: &CpuidFeature) -> bool {
     use CpuidFeature as F;
     matches!(
@@ -93,6 +66,9 @@ fn is_known(feature: &CpuidFeature) -> bool {
             | F::D3NOW
             | F::D3NOWEXT
             | F::FXSR
+            | F::XSAVE
+            | F::XSAVEOPT
+            | F::XSAVEC
             | F::SSE
             | F::SSE2
             | F::SSE3
@@ -138,6 +114,9 @@ fn is_known(feature: &CpuidFeature) -> bool {
             | F::CLFLUSHOPT
             | F::CLWB
             | F::CLDEMOTE
+            | F::CLZERO
+            | F::AMX_TILE
+            | F::AVX_NE_CONVERT
             | F::AVX512F
             | F::AVX512VL
             | F::AVX512BW

@@ -1,4 +1,4 @@
-//! EVEX write masks: which bytes of a memory operand the active lanes touch.
+//! Masks: which bytes of a contiguous memory operand the active lanes touch.
 //!
 //! ```text
 //!  vmovdqu8 [rax]{k1}, zmm0     k1 = ...0111_0011   ──► [rax, rax+2), [rax+4, rax+7)
@@ -69,8 +69,6 @@ enum Shape {
     Packed,
     /// So many elements, again and again.
     Repeated(u32),
-    /// Known only if all lanes are active.
-    AllOrRefuse,
 }
 
 /// The masked memory operand of an instruction.
@@ -83,6 +81,8 @@ pub(super) struct Masked {
     unit: u64,
     /// Number of lanes, 1 to 64.
     lanes: u32,
+    /// Whether the processor checks the whole operand for faults.
+    pub(super) checked: bool,
 }
 
 /// What the table says of an instruction with a mask.
@@ -111,7 +111,7 @@ impl Masked {
             Rule::Shift => (1, Shape::Spread),
             Rule::Lane(elements) => (*elements, Shape::Spread),
             Rule::Packed => (1, Shape::Packed),
-            Rule::Full => (1, Shape::AllOrRefuse),
+            Rule::Full => (1, Shape::Spread),
             Rule::Fold => (1, Shape::Repeated(size.element_count() as u32)),
         };
         // An embedded broadcast reads one element on behalf of all lanes.
@@ -139,17 +139,12 @@ impl Masked {
             shape,
             unit,
             lanes: lanes as u32,
+            checked: *rule == Rule::Full,
         })
     }
 
-    /// Appends the accesses of the active lanes at `addr`; false if they are not known.
-    pub(super) fn accesses(
-        &self,
-        addr: u64,
-        mask: u64,
-        kind: AccessKind,
-        out: &mut Vec<Access>,
-    ) -> bool {
+    /// Appends the accesses of the active lanes at `addr`.
+    pub(super) fn accesses(&self, addr: u64, mask: u64, kind: AccessKind, out: &mut Vec<Access>) {
         let all = u64::MAX >> (64 - self.lanes);
         let mut active = mask & all;
         match self.shape {
@@ -167,22 +162,54 @@ impl Masked {
                 }
                 active = folded;
             }
-            Shape::AllOrRefuse if active == all => {}
-            Shape::AllOrRefuse => return false,
         }
-        while active != 0 {
-            let first = active.trailing_zeros();
-            let run = (active >> first).trailing_ones();
-            out.push(Access {
-                kind,
-                certain: true,
-                addr: addr.wrapping_add(u64::from(first) * self.unit),
-                len: u64::from(run) * self.unit,
-            });
-            let end = first + run;
-            active &= u64::MAX.checked_shl(end).unwrap_or(0);
-        }
-        true
+        runs(addr, active, self.unit, kind, out);
+    }
+}
+
+/// A contiguous operand whose elements are selected by the sign bits of a vector register, as
+/// those of `vmaskmovps` and `maskmovdqu` are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Signs {
+    /// Bytes of an element, in memory and in the vector.
+    pub(super) unit: u64,
+    /// Number of elements, at most 16.
+    pub(super) lanes: u32,
+}
+
+impl Signs {
+    /// Appends the accesses of the selected elements at `addr`.
+    pub(super) fn accesses(
+        &self,
+        addr: u64,
+        vector: &[u8; 64],
+        kind: AccessKind,
+        out: &mut Vec<Access>,
+    ) {
+        let unit = self.unit as usize;
+        let selected = |lane: &u32| {
+            let last = *lane as usize * unit + unit - 1;
+            vector.get(last).is_some_and(|byte| byte & 0x80 != 0)
+        };
+        let active = (0..self.lanes)
+            .filter(selected)
+            .fold(0, |active, lane| active | 1 << lane);
+        runs(addr, active, self.unit, kind, out);
+    }
+}
+
+/// Appends one access for each run of active lanes of `unit` bytes.
+fn runs(addr: u64, mut active: u64, unit: u64, kind: AccessKind, out: &mut Vec<Access>) {
+    while active != 0 {
+        let first = active.trailing_zeros();
+        let run = (active >> first).trailing_ones();
+        out.push(Access {
+            kind,
+            certain: true,
+            addr: addr.wrapping_add(u64::from(first) * unit),
+            len: u64::from(run) * unit,
+        });
+        active &= u64::MAX.checked_shl(first + run).unwrap_or(0);
     }
 }
 

@@ -16,20 +16,30 @@ use tracer_ebpf::{AuxRecord, Regs};
 
 mod address;
 mod coverage;
+mod lanes;
+mod machine;
 mod masked;
+mod needs;
 mod plan;
 mod refusal;
+mod special;
+mod stack;
 mod string;
+mod tiles;
+mod xsave;
 
 #[cfg(test)]
 mod table_tests;
 
-pub use address::Segment;
+pub use address::{Address, Segment};
+pub use lanes::Lanes;
+pub(crate) use machine::options;
+pub use needs::{Needs, Source, peek};
 pub use refusal::Refusal;
 pub use string::{Rep, RepKind, StringOp, WholeRep, runs_whole};
 
 use crate::access::{Access, AccessKind};
-use address::{Address, RBP, RSP};
+use address::{RBP, RSP};
 use plan::{Effect, Piece, Plan, Planned};
 use string::Trouble;
 
@@ -41,8 +51,8 @@ pub const MAX_INSTRUCTION: usize = 15;
 pub struct Decoded {
     instruction: Instruction,
     plan: Plan,
-    operand: Option<Address>,
-    needs_aux: bool,
+    checked: Option<(Address, u64)>,
+    needs: Needs,
     touches_stack: bool,
 }
 
@@ -56,16 +66,16 @@ impl Decoded {
     /// [`Refusal::Unsupported`] if the instruction's accesses are not known exactly.
     pub fn parse(bytes: &[u8], ip: u64) -> Result<Decoded, Refusal> {
         let bytes = &bytes[..bytes.len().min(MAX_INSTRUCTION)];
-        let instruction = Decoder::with_ip(64, bytes, ip, DecoderOptions::NONE).decode();
+        let as_read_by = |options| Decoder::with_ip(64, bytes, ip, options).decode();
+        let instruction = as_read_by(options().unwrap_or(DecoderOptions::NONE));
         if instruction.is_invalid() {
             return Err(Refusal::Undecodable {
                 ip,
                 bytes: bytes.to_vec(),
             });
         }
-        // AMD heeds an operand-size prefix on near branches, Intel does not.
-        let amd = Decoder::with_ip(64, bytes, ip, DecoderOptions::AMD).decode();
-        if amd != instruction || amd.len() != instruction.len() {
+        let amd = as_read_by(DecoderOptions::AMD);
+        if options().is_none() && (amd != instruction || amd.len() != instruction.len()) {
             return Err(Refusal::unsupported(
                 &instruction,
                 "processors differ in its meaning",
@@ -73,21 +83,20 @@ impl Decoded {
         }
         let Planned {
             plan,
-            operand,
+            checked,
             touches_stack,
         } = plan::plan(&instruction)?;
-        let needs_aux = match &plan {
-            Plan::Pieces(pieces) => pieces.iter().any(|piece| piece.at.segment.is_some()),
-            Plan::Bit { piece, .. } => piece.at.segment.is_some(),
-            Plan::Masked { .. } => true,
-            Plan::String(op) => op.segment.is_some(),
-            Plan::Enter { .. } => false,
+        let touches = !matches!(&plan, Plan::Pieces(pieces) if pieces.is_empty());
+        let needs = if touches || checked.is_some() {
+            Needs::of(&instruction)
+        } else {
+            Needs::default()
         };
         Ok(Decoded {
             instruction,
             plan,
-            operand,
-            needs_aux,
+            checked,
+            needs,
             touches_stack,
         })
     }
@@ -113,10 +122,58 @@ impl Decoded {
         refusal::text(&self.instruction)
     }
 
-    /// Whether [`accesses`](Decoded::accesses) needs an `AuxRecord`: for mask registers, or the
-    /// base of fs or gs.
+    /// What an `AuxRecord` must hold for [`accesses`](Decoded::accesses).
+    pub fn needs(&self) -> Needs {
+        self.needs
+    }
+
+    /// Whether [`accesses`](Decoded::accesses) needs an `AuxRecord`.
     pub fn needs_aux(&self) -> bool {
-        self.needs_aux
+        self.needs.any()
+    }
+
+    /// The gather or scatter that this is, if it is one.
+    pub fn lanes(&self) -> Option<Lanes> {
+        match self.plan {
+            Plan::Lanes(lanes) => Some(lanes),
+            _ => None,
+        }
+    }
+
+    /// What the processor may check for faults in an execution with `regs`, beyond what it
+    /// accesses: address and length in bytes. A cache flush does so, and a store that checks the
+    /// lanes that its mask leaves out.
+    pub fn checked(&self, regs: &Regs, aux: Option<&AuxRecord>) -> Option<(u64, u64)> {
+        match &self.plan {
+            Plan::Xsave { at, form } => Some((at.resolve(regs, aux)?, form.checked(regs))),
+            Plan::Enter { level, slot } => {
+                // Whether the new stack pointer could be written at (Intel SDM volume 2, ENTER).
+                let pushed = (u64::from(*level) + 1) * slot;
+                let frame = u64::from(self.instruction.immediate16());
+                let stack = regs.gpr[usize::from(RSP)];
+                Some((stack.wrapping_sub(pushed).wrapping_sub(frame), 1))
+            }
+            _ => {
+                let (at, len) = self.checked?;
+                Some((at.resolve(regs, aux)?, len))
+            }
+        }
+    }
+
+    /// Whether a fault at `addr` can be one of an execution with `regs`, whose `accesses` are
+    /// given: it lies in one of them, or in what is [`checked`](Decoded::checked).
+    pub fn explains(
+        &self,
+        regs: &Regs,
+        aux: Option<&AuxRecord>,
+        accesses: &[Access],
+        addr: u64,
+    ) -> bool {
+        let checked = self.checked(regs, aux);
+        let ranges = accesses.iter().map(|access| (access.addr, access.len));
+        ranges
+            .chain(checked)
+            .any(|(first, len)| addr.wrapping_sub(first) < len)
     }
 
     /// The string instruction that this is, if it is one.
@@ -127,15 +184,10 @@ impl Decoded {
         }
     }
 
-    /// Whether it reads or writes the stack implicitly, as `push`, `call` and `leave` do.
+    /// Whether it also reads or writes the stack, beside an explicit memory operand, as `push [m]`
+    /// and `call [m]` do.
     pub fn touches_stack(&self) -> bool {
         self.touches_stack
-    }
-
-    /// Address of the explicit memory operand of an instruction that has one and accesses it,
-    /// before masks and bit offsets; `None` also if it needs a segment base and `aux` is `None`.
-    pub fn effective_address(&self, regs: &Regs, aux: Option<&AuxRecord>) -> Option<u64> {
-        self.operand?.resolve(regs, aux)
     }
 
     /// Appends the accesses that the instruction makes when it is executed with `regs`, in order,
@@ -184,16 +236,39 @@ impl Decoded {
                 );
             }
             Plan::Masked { at, masked, kind } => {
-                let aux =
-                    aux.ok_or_else(|| Refusal::needs_aux(&self.instruction, "its mask register"))?;
+                let aux = aux.ok_or_else(|| self.missing("its mask register"))?;
                 let mask = aux.masks[usize::from(masked.register & 7)];
-                if !masked.accesses(resolve(at)?, mask, *kind, out) {
-                    return Err(Refusal::unsupported(
-                        &self.instruction,
-                        "its store checks lanes for faults that it does not write",
-                    ));
+                masked.accesses(resolve(at)?, mask, *kind, out);
+            }
+            Plan::Signs { at, signs, kind } => {
+                let aux = aux.ok_or_else(|| self.missing("the vector that selects its bytes"))?;
+                signs.accesses(resolve(at)?, &aux.vectors[1], *kind, out);
+            }
+            Plan::Lanes(lanes) => {
+                let aux = aux.ok_or_else(|| self.missing("the vector of its indices"))?;
+                if !lanes.accesses(regs, aux, out) {
+                    return Err(self.no_segment());
                 }
             }
+            Plan::Xsave { at, form } => {
+                if self.needs.any() && aux.is_none() {
+                    return Err(self.missing("the header of its area"));
+                }
+                form.accesses(resolve(at)?, regs, aux, out)
+                    .map_err(|why| Refusal::unsupported(&self.instruction, why))?;
+            }
+            Plan::Tiles(tiles) => {
+                let aux = aux.ok_or_else(|| self.missing("the configuration of its tile"))?;
+                tiles
+                    .accesses(regs, aux, out)
+                    .map_err(|why| Refusal::unsupported(&self.instruction, why))?;
+            }
+            Plan::Line { at } => out.push(Access {
+                kind: AccessKind::Write,
+                certain: true,
+                addr: resolve(at)? & !63,
+                len: 64,
+            }),
             Plan::String(op) => {
                 op.accesses(regs, aux, rep, out)
                     .map_err(|trouble| match trouble {
@@ -204,13 +279,17 @@ impl Decoded {
                         ),
                     })?;
             }
-            Plan::Enter { level } => enter(*level, regs, out),
+            Plan::Enter { level, slot } => enter(*level, *slot, regs, out),
         }
         Ok(())
     }
 
     fn no_segment(&self) -> Refusal {
-        Refusal::needs_aux(&self.instruction, "the base of its segment")
+        self.missing("the base of its segment")
+    }
+
+    fn missing(&self, what: &'static str) -> Refusal {
+        Refusal::needs_aux(&self.instruction, what)
     }
 }
 
@@ -252,27 +331,27 @@ fn bit_distance(piece: &Piece, register: u8, regs: &Regs) -> u64 {
 }
 
 /// `enter` pushes rbp, copies `level - 1` frame pointers, and pushes the new one.
-fn enter(level: u8, regs: &Regs, out: &mut Vec<Access>) {
+fn enter(level: u8, size: u64, regs: &Regs, out: &mut Vec<Access>) {
     let rsp = regs.gpr[usize::from(RSP)];
     let rbp = regs.gpr[usize::from(RBP)];
     let mut slot = rsp;
     let mut write = |out: &mut Vec<Access>| {
-        slot = slot.wrapping_sub(8);
+        slot = slot.wrapping_sub(size);
         out.push(Access {
             kind: AccessKind::Write,
             certain: true,
             addr: slot,
-            len: 8,
+            len: size,
         });
     };
     write(out);
     for outer in 1..u64::from(level) {
-        let addr = rbp.wrapping_sub(8 * outer);
+        let addr = rbp.wrapping_sub(size * outer);
         out.push(Access {
             kind: AccessKind::Read,
             certain: true,
             addr,
-            len: 8,
+            len: size,
         });
         write(out);
     }

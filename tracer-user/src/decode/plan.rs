@@ -6,13 +6,18 @@
 //!
 //! [coverage]: super::coverage
 
-use iced_x86::{Code, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind};
+use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind};
 
-use super::address::{Address, RBP, RSP};
+use super::address::{Address, RSP};
 use super::coverage::excluded;
-use super::masked::{Masked, Verdict};
+use super::lanes::Lanes;
+use super::masked::{Masked, Signs, Verdict};
 use super::refusal::Refusal;
+use super::special;
+use super::stack::{Stack, stack};
 use super::string::StringOp;
+use super::tiles::Tiles;
+use super::xsave::Form;
 use crate::access::AccessKind;
 
 /// What an operand undergoes.
@@ -49,25 +54,39 @@ pub(super) enum Plan {
         masked: Masked,
         kind: AccessKind,
     },
+    /// Elements that a vector register selects.
+    Signs {
+        at: Address,
+        signs: Signs,
+        kind: AccessKind,
+    },
+    /// Lanes with an address each.
+    Lanes(Lanes),
+    /// A state area.
+    Xsave { at: Address, form: Form },
+    /// Rows of a tile.
+    Tiles(Tiles),
+    /// The cache line around an address is written (`clzero`).
+    Line { at: Address },
     /// A string instruction.
     String(StringOp),
-    /// `enter` with this nesting level.
-    Enter { level: u8 },
+    /// `enter` with this nesting level, and the size of what it pushes.
+    Enter { level: u8, slot: u64 },
 }
 
 /// A plan and what follows from it.
 pub(super) struct Planned {
     pub(super) plan: Plan,
-    /// Address of the explicit memory operand, if there is one and it is accessed.
-    pub(super) operand: Option<Address>,
+    /// What the processor may check for faults beyond what it accesses: so many bytes.
+    pub(super) checked: Option<(Address, u64)>,
     pub(super) touches_stack: bool,
 }
 
 impl Planned {
-    fn plain(plan: Plan, operand: Option<Address>) -> Planned {
+    pub(super) fn plain(plan: Plan, checked: Option<(Address, u64)>) -> Planned {
         Planned {
             plan,
-            operand,
+            checked,
             touches_stack: false,
         }
     }
@@ -93,13 +112,27 @@ pub(super) fn plan(instruction: &Instruction) -> Result<Planned, Refusal> {
         return Ok(Planned::plain(Plan::String(op), None));
     }
 
+    if let Some(special) = special::plan(instruction, operand.map(|it| info.op_access(it))) {
+        return special.or_else(refuse);
+    }
+
     let mut pieces = Vec::new();
     if let Some(operand) = operand {
         let Some(at) = Address::of_operand(instruction) else {
-            return refuse("it addresses memory with a vector index");
+            return refuse("the address of its memory operand is not understood");
         };
         let effect = match info.op_access(operand) {
-            _ if is_hint(instruction.mnemonic()) => None,
+            _ if flushes(instruction.mnemonic()) => {
+                return Ok(Planned::plain(Plan::Pieces(pieces), Some((at, 1))));
+            }
+            // Hints, now or on later processors.
+            _ if matches!(
+                instruction.mnemonic(),
+                Mnemonic::Nop | Mnemonic::Reservednop
+            ) =>
+            {
+                None
+            }
             OpAccess::NoMemAccess => None,
             OpAccess::Read => Some(Effect::Read),
             OpAccess::Write => Some(Effect::Write),
@@ -126,7 +159,8 @@ pub(super) fn plan(instruction: &Instruction) -> Result<Planned, Refusal> {
             match Masked::of(instruction) {
                 Verdict::Whole => {}
                 Verdict::Masked(masked) if known == 1 => {
-                    return Ok(Planned::plain(Plan::Masked { at, masked, kind }, Some(at)));
+                    let checked = masked.checked.then_some((at, size));
+                    return Ok(Planned::plain(Plan::Masked { at, masked, kind }, checked));
                 }
                 _ => return refuse("which bytes its mask selects is not known"),
             }
@@ -134,7 +168,7 @@ pub(super) fn plan(instruction: &Instruction) -> Result<Planned, Refusal> {
         let piece = Piece { at, size, effect };
         if is_bit_test(instruction.mnemonic()) && instruction.op1_kind() == OpKind::Register {
             let register = instruction.op1_register().number() as u8;
-            return Ok(Planned::plain(Plan::Bit { piece, register }, Some(at)));
+            return Ok(Planned::plain(Plan::Bit { piece, register }, None));
         }
         pieces.push(piece);
     }
@@ -147,17 +181,20 @@ pub(super) fn plan(instruction: &Instruction) -> Result<Planned, Refusal> {
             piece.at = piece.at.plus(piece.size);
         }
     }
-    let operand = pieces.first().map(|piece| piece.at);
     split_fxsave(instruction, &mut pieces);
     add_movdir64b(instruction, &mut pieces);
-    let touches_stack = match stack(instruction, &mut pieces) {
-        Stack::Untouched => false,
-        Stack::Pieces => true,
-        Stack::Enter(level) => {
+    let explicit = !pieces.is_empty();
+    let (touches_stack, checked) = match stack(instruction, &mut pieces) {
+        Stack::Untouched => (false, None),
+        Stack::Pieces { popped } => {
+            let checked = (popped > 0).then(|| (Address::register(RSP, 0), popped));
+            (explicit, checked)
+        }
+        Stack::Enter { level, slot } => {
             return Ok(Planned {
-                plan: Plan::Enter { level },
-                operand: None,
-                touches_stack: true,
+                plan: Plan::Enter { level, slot },
+                checked: None,
+                touches_stack: false,
             });
         }
     };
@@ -172,7 +209,7 @@ pub(super) fn plan(instruction: &Instruction) -> Result<Planned, Refusal> {
     }
     Ok(Planned {
         plan: Plan::Pieces(pieces),
-        operand,
+        checked,
         touches_stack,
     })
 }
@@ -201,11 +238,10 @@ fn add_movdir64b(instruction: &Instruction, pieces: &mut Vec<Piece>) {
     if instruction.mnemonic() == Mnemonic::Movdir64b {
         let register = instruction.op0_register();
         let number = register.number() as u8;
-        let at = if register.is_gpr32() {
-            Address::narrow_register(number)
-        } else {
-            Address::register(number, 0)
-        };
+        let mut at = Address::register(number, 0);
+        if register.is_gpr32() {
+            at = at.narrowed();
+        }
         pieces.push(Piece {
             at,
             size: 64,
@@ -214,71 +250,12 @@ fn add_movdir64b(instruction: &Instruction, pieces: &mut Vec<Piece>) {
     }
 }
 
-enum Stack {
-    Untouched,
-    Pieces,
-    Enter(u8),
-}
-
-/// Adds the implicit stack operand.
-fn stack(instruction: &Instruction, pieces: &mut Vec<Piece>) -> Stack {
-    let moved = i64::from(instruction.stack_pointer_increment());
-    match instruction.mnemonic() {
-        Mnemonic::Push | Mnemonic::Pushf | Mnemonic::Pushfq | Mnemonic::Call => {
-            let size = moved.unsigned_abs();
-            let at = Address::register(RSP, moved);
-            pieces.push(Piece {
-                at,
-                size,
-                effect: Effect::Write,
-            });
-        }
-        Mnemonic::Pop | Mnemonic::Popf | Mnemonic::Popfq => {
-            let size = moved.unsigned_abs();
-            let at = Address::register(RSP, 0);
-            pieces.insert(
-                0,
-                Piece {
-                    at,
-                    size,
-                    effect: Effect::Read,
-                },
-            );
-        }
-        Mnemonic::Ret => {
-            pieces.push(Piece {
-                at: Address::register(RSP, 0),
-                size: 8,
-                effect: Effect::Read,
-            });
-        }
-        Mnemonic::Leave => {
-            let size = if instruction.code() == Code::Leaveq {
-                8
-            } else {
-                2
-            };
-            pieces.push(Piece {
-                at: Address::register(RBP, 0),
-                size,
-                effect: Effect::Read,
-            });
-        }
-        Mnemonic::Enter => return Stack::Enter(instruction.immediate8_2nd() % 32),
-        _ => return Stack::Untouched,
-    }
-    Stack::Pieces
-}
-
-/// Instructions that name memory but neither read nor write it.
-fn is_hint(mnemonic: Mnemonic) -> bool {
+/// Instructions that do something to the cache line of an address that has to be accessible, but
+/// neither read nor write it.
+fn flushes(mnemonic: Mnemonic) -> bool {
     matches!(
         mnemonic,
-        Mnemonic::Nop
-            | Mnemonic::Clflush
-            | Mnemonic::Clflushopt
-            | Mnemonic::Clwb
-            | Mnemonic::Cldemote
+        Mnemonic::Clflush | Mnemonic::Clflushopt | Mnemonic::Clwb | Mnemonic::Cldemote
     )
 }
 

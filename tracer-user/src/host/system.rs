@@ -8,7 +8,7 @@ use super::{Check, Recorder};
 const ARENA: &[Recorder] = &[Recorder::Ebpf, Recorder::Inproc, Recorder::Ptrace];
 
 /// Recorders that need the kernel's eBPF or what goes with them.
-const IN_PROCESS: &[Recorder] = &[Recorder::Ebpf, Recorder::Inproc];
+const TRACING: &[Recorder] = &[Recorder::Ebpf, Recorder::Inproc, Recorder::Ptrace];
 
 const PTRACE: &[Recorder] = &[Recorder::Ptrace];
 
@@ -127,13 +127,23 @@ fn memfd() -> Check {
 
 fn syscall_user_dispatch() -> Check {
     match trials::syscall_user_dispatch() {
-        Ok(()) => Check::ok("syscall_user_dispatch", IN_PROCESS, "available"),
+        Ok(()) => Check::ok(
+            "syscall_user_dispatch",
+            TRACING,
+            "system calls of native code on buffers are made and recorded",
+        ),
         Err(error) => Check::ok(
             "syscall_user_dispatch",
-            IN_PROCESS,
-            format!("not available ({error}): system calls on interpreter memory fail with EFAULT"),
+            TRACING,
+            format!(
+                "not available ({error}): system calls of native code on buffers fail with EFAULT; \
+                 signal handlers of native code may take the place of the recorder's"
+            ),
         )
-        .degraded(Some("boot Linux 5.11 or newer on x86-64")),
+        .degraded(Some(
+            "boot Linux 5.11 or newer on x86-64; in a container, allow \
+             prctl(PR_SET_SYSCALL_USER_DISPATCH) in its seccomp profile",
+        )),
     }
 }
 

@@ -30,16 +30,17 @@
 use std::fmt;
 
 use iced_x86::{Code, Decoder, DecoderOptions, Encoder, Instruction, Mnemonic, OpKind, Register};
-use tracer_ebpf::{DELTA, Regs};
+use tracer_ebpf::DELTA;
 
-use crate::decode::{Decoded, RepKind, StringOp};
+use super::copy::{Builder, Progress};
+pub use super::copy::{CodeCopy, OriginalState};
+use crate::decode::{self, Decoded, Lanes, RepKind, StringOp};
 
 const RCX: u8 = 1;
 const RBX: u8 = 3;
 const RSP: u8 = 4;
 const RSI: u8 = 6;
 const RDI: u8 = 7;
-const ZERO_FLAG: u64 = 1 << 6;
 
 /// How an instruction is run on the host view.
 #[derive(Clone, Debug)]
@@ -59,6 +60,13 @@ pub enum Form {
         /// Both moved, if it uses both.
         both: Option<CodeCopy>,
     },
+    /// A gather or scatter: one copy, which is right where all lanes lie in the native view.
+    Lanes {
+        /// Which addresses it uses.
+        lanes: Lanes,
+        /// The copy.
+        code: CodeCopy,
+    },
     /// There is no copy: open the arena, single-step, close.
     Step {
         /// Why.
@@ -73,8 +81,8 @@ pub enum StepReason {
     NoOperand,
     /// More than one memory operand that may lie in the arena.
     TwoOperands,
-    /// A vector register as index.
-    VectorIndex,
+    /// Rows of a tile, which may lie outside of the native view.
+    Rows,
     /// Relative to the instruction's own address.
     RipRelative,
     /// 32-bit addresses.
@@ -94,7 +102,7 @@ impl fmt::Display for StepReason {
         f.write_str(match self {
             StepReason::NoOperand => "no explicit memory operand",
             StepReason::TwoOperands => "two memory operands",
-            StepReason::VectorIndex => "a vector index",
+            StepReason::Rows => "rows of a tile",
             StepReason::RipRelative => "an operand relative to the instruction",
             StepReason::AddressSize => "32-bit addresses",
             StepReason::Segment => "a string operand with a segment override",
@@ -105,93 +113,14 @@ impl fmt::Display for StepReason {
     }
 }
 
-/// A copy: position-independent code that ends in a jump out of it.
-#[derive(Clone, Debug)]
-pub struct CodeCopy {
-    /// The machine code.
-    pub code: Vec<u8>,
-    /// Offset of the copied instruction itself: a fault of the copy is a fault at this offset.
-    pub insn_offset: usize,
-    marks: Vec<Mark>,
-    ip: u64,
-    next: u64,
-}
-
-/// What holds at an instruction boundary of a copy.
-#[derive(Clone, Debug)]
-struct Mark {
-    offset: usize,
-    progress: Progress,
-    /// What must be added to registers.
-    add: [i64; 16],
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Progress {
-    /// The original has not been executed (or, a repeated one, not to the end).
-    Before,
-    /// It has.
-    After,
-    /// One iteration has, and whether there is another depends on rcx, from which so much is
-    /// still to be taken, and on the zero flag being as given.
-    Iterated { pending: u64, while_equal: bool },
-}
-
-/// The state of the original code that a state inside a copy stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OriginalState {
-    /// Address in original code.
-    pub rip: u64,
-    /// What must be added to each register, in the order of `Regs::gpr`.
-    pub add: [i64; 16],
-}
-
-impl OriginalState {
-    /// Turns the registers of a thread inside the copy into those of the original.
-    pub fn apply(&self, regs: &mut Regs) {
-        regs.rip = self.rip;
-        for (register, add) in regs.gpr.iter_mut().zip(self.add) {
-            *register = register.wrapping_add_signed(add);
-        }
-    }
-}
-
-impl CodeCopy {
-    /// The original state of a thread whose rip is `offset` bytes into the copy, with these
-    /// registers (of which only rcx and the flags count, after an iteration of `cmps` or
-    /// `scas`). `None` if no instruction of the copy begins there. Does not allocate.
-    pub fn original_state(&self, offset: usize, regs: &Regs) -> Option<OriginalState> {
-        let mark = self.marks.iter().find(|mark| mark.offset == offset)?;
-        let rip = match mark.progress {
-            Progress::Before => self.ip,
-            Progress::After => self.next,
-            Progress::Iterated {
-                pending,
-                while_equal,
-            } => {
-                let left = regs.gpr[usize::from(RCX)].wrapping_sub(pending);
-                let equal = regs.rflags & ZERO_FLAG != 0;
-                if left != 0 && equal == while_equal {
-                    self.ip
-                } else {
-                    self.next
-                }
-            }
-        };
-        Some(OriginalState { rip, add: mark.add })
-    }
-
-    /// Offsets at which an instruction of the copy begins.
-    pub fn boundaries(&self) -> impl Iterator<Item = usize> + '_ {
-        self.marks.iter().map(|mark| mark.offset)
-    }
-}
-
 /// Builds the copies of an instruction.
 pub fn displace(decoded: &Decoded) -> Form {
     let result = match decoded.string_op() {
         Some(op) => string(decoded, &op),
-        None => operand(decoded).map(|code| Form::Operand { code }),
+        None => operand(decoded).map(|code| match decoded.lanes() {
+            Some(lanes) => Form::Lanes { lanes, code },
+            None => Form::Operand { code },
+        }),
     };
     result.unwrap_or_else(|why| Form::Step { why })
 }
@@ -203,6 +132,10 @@ fn operand(decoded: &Decoded) -> Result<CodeCopy, StepReason> {
         // Its result is the address, not what is there.
         Mnemonic::Lea => return Err(StepReason::NoOperand),
         Mnemonic::Movdir64b => return Err(StepReason::TwoOperands),
+        // Rows may lie anywhere.
+        Mnemonic::Tileloadd | Mnemonic::Tileloaddt1 | Mnemonic::Tilestored => {
+            return Err(StepReason::Rows);
+        }
         Mnemonic::Xlatb => {
             // Its index is al, so the base has to move.
             if is_narrow(instruction) {
@@ -211,6 +144,33 @@ fn operand(decoded: &Decoded) -> Result<CodeCopy, StepReason> {
             copy.shift(RBX, DELTA as i64);
             copy.original(&encode(instruction)?);
             copy.shift(RBX, -(DELTA as i64));
+            copy.leave_to_next();
+        }
+        // A step would show in the flags that `pushf` pushes.
+        Mnemonic::Push
+        | Mnemonic::Pop
+        | Mnemonic::Pushf
+        | Mnemonic::Pushfq
+        | Mnemonic::Popf
+        | Mnemonic::Popfq
+            if memory_operands(instruction) == 0 =>
+        {
+            if matches!(instruction.op0_register(), Register::RSP | Register::SP) {
+                return Err(StepReason::NoOperand);
+            }
+            copy.shift(RSP, DELTA as i64);
+            copy.original(&encode(instruction)?);
+            copy.shift(RSP, -(DELTA as i64));
+            copy.leave_to_next();
+        }
+        // The address is in rdi, with no displacement.
+        Mnemonic::Maskmovq | Mnemonic::Maskmovdqu | Mnemonic::Vmaskmovdqu => {
+            if instruction.op0_kind() != OpKind::MemorySegRDI {
+                return Err(StepReason::AddressSize);
+            }
+            copy.shift(RDI, DELTA as i64);
+            copy.original(&encode(instruction)?);
+            copy.shift(RDI, -(DELTA as i64));
             copy.leave_to_next();
         }
         Mnemonic::Call => {
@@ -247,12 +207,28 @@ fn operand(decoded: &Decoded) -> Result<CodeCopy, StepReason> {
     Ok(copy.finish())
 }
 
-fn string(decoded: &Decoded, op: &StringOp) -> Result<Form, StepReason> {
+/// Why a string instruction has no copies, if it has none.
+fn string_without_copies(op: &StringOp) -> Option<StepReason> {
     if op.narrow {
-        return Err(StepReason::AddressSize);
+        Some(StepReason::AddressSize)
+    } else if op.segment.is_some() {
+        Some(StepReason::Segment)
+    } else {
+        None
     }
-    if op.segment.is_some() {
-        return Err(StepReason::Segment);
+}
+
+/// Whether this instruction is run by copies for strings, which make more than one iteration a
+/// fault.
+pub fn has_string_copies(decoded: &Decoded) -> bool {
+    decoded
+        .string_op()
+        .is_some_and(|op| string_without_copies(&op).is_none())
+}
+
+fn string(decoded: &Decoded, op: &StringOp) -> Result<Form, StepReason> {
+    if let Some(why) = string_without_copies(op) {
+        return Err(why);
     }
     let mut instruction = *decoded.instruction();
     if let RepKind::RepConditional(_) = op.rep {
@@ -291,111 +267,6 @@ fn string(decoded: &Decoded, op: &StringOp) -> Result<Form, StepReason> {
     })
 }
 
-/// Puts a copy together, with a mark at each instruction.
-struct Builder {
-    code: Vec<u8>,
-    insn_offset: usize,
-    marks: Vec<Mark>,
-    progress: Progress,
-    add: [i64; 16],
-    ip: u64,
-    next: u64,
-}
-
-impl Builder {
-    fn new(decoded: &Decoded) -> Builder {
-        Builder {
-            code: Vec::new(),
-            insn_offset: 0,
-            marks: Vec::new(),
-            progress: Progress::Before,
-            add: [0; 16],
-            ip: decoded.ip(),
-            next: decoded.ip().wrapping_add(decoded.len() as u64),
-        }
-    }
-
-    /// The next instruction begins here.
-    fn mark(&mut self, progress: Progress) {
-        self.progress = progress;
-        self.marks.push(Mark {
-            offset: self.code.len(),
-            progress,
-            add: self.add,
-        });
-    }
-
-    /// The copied instruction.
-    fn original(&mut self, code: &[u8]) {
-        self.insn_offset = self.code.len();
-        self.mark(Progress::Before);
-        self.code.extend_from_slice(code);
-        self.progress = Progress::After;
-    }
-
-    /// `lea register, [register + distance]`, which leaves the flags alone.
-    fn shift(&mut self, register: u8, distance: i64) {
-        self.mark(self.progress);
-        let displacement = distance as i32;
-        self.code
-            .extend([0x48, 0x8d, 0x80 | register << 3 | register]);
-        self.code.extend(displacement.to_le_bytes());
-        self.add[usize::from(register)] -= distance;
-    }
-
-    /// Jump to the instruction after the original.
-    fn leave_to_next(&mut self) {
-        self.mark(Progress::After);
-        self.jump(self.next);
-    }
-
-    /// `jmp [rip+0]` and the address.
-    fn jump(&mut self, target: u64) {
-        self.code.extend([0xff, 0x25, 0, 0, 0, 0]);
-        self.code.extend(target.to_le_bytes());
-    }
-
-    /// The end of an iteration of `repe` (`while_equal`) or `repne`.
-    fn one_more_or_next(&mut self, while_equal: bool) {
-        const JUMP_LEN: u8 = 14;
-        self.mark(self.progress);
-        self.code.extend([0x48, 0x8d, 0x49, 0xff]); // lea rcx, [rcx-1]
-        self.add[usize::from(RCX)] = 0;
-        self.mark(Progress::Iterated {
-            pending: 0,
-            while_equal,
-        });
-        self.code.extend([0xe3, 2 + JUMP_LEN]); // jrcxz done
-        self.mark(Progress::Iterated {
-            pending: 0,
-            while_equal,
-        });
-        let unless = if while_equal { 0x75 } else { 0x74 };
-        self.code.extend([unless, JUMP_LEN]); // jne or je done
-        self.mark(Progress::Before);
-        self.jump(self.ip);
-        self.leave_to_next();
-    }
-
-    fn finish(self) -> CodeCopy {
-        let Builder {
-            code,
-            insn_offset,
-            marks,
-            ip,
-            next,
-            ..
-        } = self;
-        CodeCopy {
-            code,
-            insn_offset,
-            marks,
-            ip,
-            next,
-        }
-    }
-}
-
 fn memory_operands(instruction: &Instruction) -> usize {
     (0..instruction.op_count())
         .filter(|&operand| instruction.op_kind(operand) == OpKind::Memory)
@@ -425,9 +296,6 @@ fn moved(instruction: &Instruction, extra: i64) -> Result<Vec<u8>, StepReason> {
         0 => return Err(StepReason::NoOperand),
         1 => {}
         _ => return Err(StepReason::TwoOperands),
-    }
-    if instruction.is_vsib() {
-        return Err(StepReason::VectorIndex);
     }
     if instruction.is_ip_rel_memory_operand() {
         return Err(StepReason::RipRelative);
@@ -470,7 +338,8 @@ fn encode(instruction: &Instruction) -> Result<Vec<u8>, StepReason> {
         .encode(instruction, 0)
         .map_err(|_| StepReason::Encoding)?;
     let code = encoder.take_buffer();
-    let mut back = Decoder::with_ip(64, &code, 0, DecoderOptions::NONE).decode();
+    let options = decode::options().unwrap_or(DecoderOptions::NONE);
+    let mut back = Decoder::with_ip(64, &code, 0, options).decode();
     // How wide a displacement is encoded makes no difference to what it is.
     back.set_memory_displ_size(instruction.memory_displ_size());
     if back == *instruction && back.len() == code.len() {

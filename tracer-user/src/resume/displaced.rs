@@ -1,5 +1,6 @@
 //! Displaced copies in the code pages, and what becomes of a site.
 
+use iced_x86::Mnemonic;
 use tracer_ebpf::Regs;
 
 use super::{
@@ -11,27 +12,26 @@ use crate::decode::Decoded;
 
 /// What a slot of the code pages holds.
 pub struct Displaced {
-    copy: Option<CodeCopy>,
+    copy: CodeCopy,
 }
 
 impl Displaced {
     /// Turns the registers of a thread that is `offset` bytes into the copy into those that it
-    /// would have in original code. Inside a jump out of the copy, and for code that is no copy,
+    /// would have in original code. Inside a jump out of the copy
     /// they stay as they are. Async-signal-safe.
     pub fn to_original(&self, offset: usize, regs: &mut Regs) {
-        let state = self
-            .copy
-            .as_ref()
-            .and_then(|copy| copy.original_state(offset, regs));
-        if let Some(state) = state {
+        if let Some(state) = self.copy.original_state(offset, regs) {
             state.apply(regs);
         }
     }
 }
 
-/// The owner of a slot that holds no copy of an instruction.
-pub fn no_copy() -> &'static Displaced {
-    &Displaced { copy: None }
+/// Whether a step shows in what the instruction writes: the trap flag.
+fn pushes_flags(decoded: &Decoded) -> bool {
+    matches!(
+        decoded.instruction().mnemonic(),
+        Mnemonic::Pushf | Mnemonic::Pushfq
+    )
 }
 
 /// Puts the copies of an instruction into the code pages. Where there is none, or no room, its
@@ -39,28 +39,52 @@ pub fn no_copy() -> &'static Displaced {
 pub fn place(code: &CodePages<Displaced>, decoded: &Decoded) -> Action {
     let add = |copy: CodeCopy| {
         // Leaked, since a thread may run the copy at any time from now on.
-        let owner: &'static Displaced = Box::leak(Box::new(Displaced { copy: Some(copy) }));
-        owner
-            .copy
-            .as_ref()
-            .and_then(|copy| code.add(&copy.code, owner))
-            .unwrap_or(0)
+        let owner: &'static Displaced = Box::leak(Box::new(Displaced { copy }));
+        code.add(&owner.copy.code, owner).unwrap_or(0)
     };
     match (displace(decoded), decoded.string_op()) {
         (Form::Operand { code }, _) => match add(code) {
+            0 if pushes_flags(decoded) => Action::Uncopied,
             0 => Action::Step,
             copy => Action::Operand { copy },
         },
-        (Form::String { source, dest, both }, Some(op)) => Action::String {
-            op,
-            copies: [source, dest, both].map(|copy| copy.map_or(0, add)),
+        (Form::String { source, dest, both }, Some(op)) => {
+            let copies = [source, dest, both].map(|copy| copy.map(add));
+            if copies.contains(&Some(0)) {
+                Action::Uncopied
+            } else {
+                Action::String {
+                    op,
+                    copies: copies.map(|copy| copy.unwrap_or(0)),
+                }
+            }
+        }
+        (Form::Lanes { lanes, code }, _) => match add(code) {
+            0 => Action::Step,
+            copy => Action::Lanes { lanes, copy },
         },
         _ => Action::Step,
     }
 }
 
-/// Whether the resume engine runs this instruction by copies for strings, which make more than
-/// one iteration a fault.
-pub fn has_string_copies(decoded: &Decoded) -> bool {
-    matches!(displace(decoded), Form::String { .. })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_room_what_a_step_does_not_do_alike_is_told_apart() {
+        let code = CodePages::new().unwrap();
+        let parsed = |bytes: &[u8]| Decoded::parse(bytes, 0x1000).unwrap();
+        let [load, rep_movs, pushf] = [
+            parsed(&[0x8b, 0x07]),
+            parsed(&[0xf3, 0xa4]),
+            parsed(&[0x9c]),
+        ];
+        assert!(matches!(place(&code, &load), Action::Operand { .. }));
+        assert!(matches!(place(&code, &rep_movs), Action::String { .. }));
+        assert!(matches!(place(&code, &pushf), Action::Operand { .. }));
+        while !matches!(place(&code, &load), Action::Step) {}
+        assert!(matches!(place(&code, &rep_movs), Action::Uncopied));
+        assert!(matches!(place(&code, &pushf), Action::Uncopied));
+    }
 }

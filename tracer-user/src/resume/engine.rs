@@ -21,21 +21,24 @@ use tracer_ebpf::{RING_BYTES, SEGMENT_SIZE, Session};
 
 use super::{
     code::CodePages,
-    displaced::{self, Displaced},
-    exit,
+    displaced::Displaced,
+    exit, gate,
     guard::{self, Crash, Guard, Reason},
+    guests::Guests,
     install,
     other_crash::OtherCrash,
     prepare::PrepareQueue,
+    roster::Roster,
     safe::{self, Safe},
-    signals::END_CALL,
+    signals,
     site::SiteTable,
     stacks::StackPool,
     thread,
+    xstate::Offsets,
 };
 use crate::{backend::ebpf::RingView, mapping::Mapping, ring::UserRing, shadow::ShadowView};
 
-/// Records that the user ring holds: 6 MiB.
+/// Records that the user ring holds: 7.25 MiB.
 const RING_RECORDS: u64 = 1 << 15;
 /// Room that is kept free, in records. A thread adds at most one fault (and what completes it)
 /// between two looks at the room, so no record is lost with fewer native threads than this. (A
@@ -90,8 +93,8 @@ pub struct Engine {
     /// Stack snapshots.
     pub stacks: StackPool,
     pub(super) prepare: PrepareQueue,
-    pub(super) mask_offset: usize,
-    stub: u64,
+    /// Where an xsave area holds vector registers.
+    pub offsets: Offsets,
     words: Mapping,
     process: i32,
     busy: AtomicBool,
@@ -104,14 +107,19 @@ pub struct Engine {
     drain_fd: AtomicI32,
     /// Instructions that were single-stepped with the native view open.
     pub steps: AtomicU64,
-    /// Of those, how many while other native threads may have run unseen.
+    /// Of those, how many while another thread could not be stopped and may have run unseen.
     pub blind_steps: AtomicU64,
+    /// Steps of instructions that are not the same when stepped, for want of room for a copy.
+    pub uncopied: AtomicU64,
     /// Accesses of processes that share this one's memory (`vfork`) and are not recorded.
     pub foreign: AtomicU64,
     /// Faults that the handler resumed in this session and left to the kernel to record.
     pub handled: AtomicU64,
+    touches: AtomicU64,
+    guests: Guests,
+    /// Kernel id of the thread that has the native view open, or is about to; 0 if none.
     step_owner: AtomicU32,
-    threads_before: AtomicU64,
+    pub(super) roster: Roster,
     current_guard: AtomicPtr<Guard>,
     current_thread: AtomicU32,
     end_guard: AtomicPtr<Guard>,
@@ -131,6 +139,8 @@ pub struct Lent {
     pub kernel_ring: Option<RingView>,
     /// What is live.
     pub shadow: Option<ShadowView>,
+    /// Where the kernel's part looks for processes that share this one's memory, or null.
+    pub guests: *mut tracer_ebpf::Guests,
     /// Pipe that wakes who drains the rings; writing to it does not block.
     pub drain_fd: i32,
 }
@@ -158,6 +168,7 @@ impl Engine {
             let engine = Engine::new()?;
             || engine
         });
+        gate::install()?;
         engine.prepare.start_thread(engine)?;
         install::install()?;
         exit::install()?;
@@ -165,18 +176,13 @@ impl Engine {
     }
 
     fn new() -> io::Result<Engine> {
-        let code = CodePages::new()?;
-        let stub = code
-            .add(&[0x0f, 0x05], displaced::no_copy())
-            .ok_or(io::Error::from_raw_os_error(libc::ENOMEM))?;
         Ok(Engine {
-            stub,
             sites: SiteTable::new()?,
-            code,
+            code: CodePages::new()?,
             ring: UserRing::new(RING_RECORDS)?,
             stacks: StackPool::new()?,
             prepare: PrepareQueue::new(),
-            mask_offset: super::frame::mask_offset(),
+            offsets: Offsets::of_this_machine(),
             words: Mapping::shared(size_of::<SharedWords>())?,
             process: safe::process_id(Safe::promise()),
             busy: AtomicBool::new(false),
@@ -189,10 +195,13 @@ impl Engine {
             drain_fd: AtomicI32::new(-1),
             steps: AtomicU64::new(0),
             blind_steps: AtomicU64::new(0),
+            uncopied: AtomicU64::new(0),
             foreign: AtomicU64::new(0),
             handled: AtomicU64::new(0),
+            touches: AtomicU64::new(0),
+            guests: Guests::new(),
             step_owner: AtomicU32::new(0),
-            threads_before: AtomicU64::new(0),
+            roster: Roster::new()?,
             current_guard: AtomicPtr::new(std::ptr::null_mut()),
             current_thread: AtomicU32::new(0),
             end_guard: AtomicPtr::new(std::ptr::null_mut()),
@@ -208,11 +217,13 @@ impl Engine {
         unsafe { &*self.words.as_ptr().cast::<SharedWords>() }
     }
 
-    /// Whether this is the process that the engine was made in, and not one that native code
-    /// forked from it: such a process has the handlers, but no session, agent or report.
+    /// Whether this is the process that the engine was made in, or shares its memory, and not one
+    /// that native code forked from it: such a process has the handlers, but no session, agent or report.
     /// Async-signal-safe.
     pub fn at_home(&self, safe: Safe) -> bool {
-        safe::process_id(safe) == self.process
+        // A guest's block names the guest, which shares the session.
+        let home = thread::block(safe).map_or(self.process, |block| block.process.get());
+        safe::process_id(safe) == home
     }
 
     /// Claims the engine for a session; false while another session has it.
@@ -230,6 +241,7 @@ impl Engine {
             recording: Recording::Off,
             kernel_ring: None,
             shadow: None,
+            guests: std::ptr::null_mut(),
             drain_fd: -1,
         });
         self.busy.store(false, Ordering::Release);
@@ -243,6 +255,9 @@ impl Engine {
         self.recording
             .store(Recording::Off as u32, Ordering::SeqCst);
         self.handled.store(0, Ordering::Relaxed);
+        for site in self.sites.all() {
+            site.steps.store(0, Ordering::Relaxed);
+        }
         self.arena_base
             .store(lent.session.arena_base, Ordering::Relaxed);
         self.arena_len
@@ -250,6 +265,7 @@ impl Engine {
         self.kernel_ring
             .store(leak(lent.kernel_ring), Ordering::Release);
         self.shadow.store(leak(lent.shadow), Ordering::Release);
+        self.guests.lend(lent.guests);
         self.drain_fd.store(lent.drain_fd, Ordering::Relaxed);
         self.recording
             .store(lent.recording as u32, Ordering::SeqCst);
@@ -345,14 +361,20 @@ impl Engine {
         self.words().faults.load(Ordering::Relaxed)
     }
 
-    /// Offset of the mask registers in an xsave area, 0 where there are none.
-    pub fn mask_offset(&self) -> usize {
-        self.mask_offset
+    /// Address of a `syscall` instruction for a supervisor to have system calls made at, which
+    /// are not dispatched.
+    pub fn syscall_stub(&self) -> u64 {
+        gate::syscall_instruction()
     }
 
-    /// Address of a `syscall` instruction for a supervisor to have system calls made at.
-    pub fn syscall_stub(&self) -> u64 {
-        self.stub
+    /// A number for a touch. Async-signal-safe.
+    pub(super) fn next_touch(&self) -> u64 {
+        self.touches.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Processes that share this one's memory. Async-signal-safe.
+    pub(super) fn guests(&self) -> &Guests {
+        &self.guests
     }
 
     /// Called by who drains, before it looks at the rings.
@@ -366,18 +388,32 @@ impl Engine {
         safe::wake(Safe::promise(), &self.words().drained);
     }
 
-    /// Opens the native view to this thread's next instruction; false where another thread
-    /// would have to be waited for in vain. Async-signal-safe.
+    /// A thread enters a handler, in which it touches the native view no more.
+    /// Async-signal-safe.
+    pub(super) fn enter_handler(&self, safe: Safe) {
+        self.roster.enter(safe, &self.step_owner);
+    }
+
+    /// A thread is about to leave a handler; it waits for the end of another thread's step.
+    /// Async-signal-safe.
+    pub(super) fn leave_handler(&self, safe: Safe) {
+        self.roster.leave(safe, &self.step_owner);
+    }
+
+    /// Opens the native view to this thread's next instruction, with all others stopped.
+    /// Async-signal-safe.
     pub(super) fn open(&self, safe: Safe) {
         let me = thread::id(safe);
         while let Err(owner) =
             self.step_owner
-                .compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed)
+                .compare_exchange(0, me, Ordering::SeqCst, Ordering::Relaxed)
         {
             safe::wait(safe, &self.step_owner, owner);
         }
         self.steps.fetch_add(1, Ordering::Relaxed);
-        if safe::thread_count(safe) > self.threads_before.load(Ordering::Relaxed) {
+        // A guest is in another process than the threads that it would have to halt.
+        let guest = thread::block(safe).is_some_and(|block| block.guest.get());
+        if guest || !self.roster.halt_others(safe) {
             self.blind_steps.fetch_add(1, Ordering::Relaxed);
         }
         self.protect_native(safe, libc::PROT_READ | libc::PROT_WRITE);
@@ -386,7 +422,7 @@ impl Engine {
     /// Closes the native view again. Async-signal-safe.
     pub(super) fn close(&self, safe: Safe) {
         self.protect_native(safe, libc::PROT_NONE);
-        self.step_owner.store(0, Ordering::Release);
+        self.step_owner.store(0, Ordering::SeqCst);
         safe::wake(safe, &self.step_owner);
     }
 
@@ -405,6 +441,12 @@ impl Engine {
         guard::prepare_thread()
     }
 
+    /// Why system calls of native code on the calling thread, which is prepared, cannot be
+    /// dispatched, if they cannot.
+    pub fn no_dispatch(&self) -> Option<io::Error> {
+        guard::no_dispatch()
+    }
+
     /// Runs `f(data)`; where native code crashes, or [`Engine::request_end`] is called, the call
     /// ends and the crash is returned. `started` is told the call's key.
     ///
@@ -419,14 +461,11 @@ impl Engine {
     ) -> Option<Crash> {
         let safe = Safe::promise();
         let outer = self.current_guard.load(Ordering::Acquire);
-        if outer.is_null() {
-            self.threads_before
-                .store(safe::thread_count(safe), Ordering::Relaxed);
-        }
         let tid = thread::id(safe);
         // SAFETY: the caller's promise is the one that `call_guarded` asks for.
         let result = unsafe {
-            guard::call_guarded(f, data, |guard| {
+            let traced = self.recording() != Recording::Off;
+            guard::call_guarded(f, data, traced, |guard| {
                 self.current_thread.store(tid, Ordering::Relaxed);
                 self.current_guard.store(guard, Ordering::Release);
                 started(CallKey {
@@ -463,7 +502,7 @@ impl Engine {
         self.end_reason.store(reason as u32, Ordering::Relaxed);
         self.end_guard
             .store(key.guard as *mut Guard, Ordering::Release);
-        safe::signal_thread(safe, key.tid, END_CALL);
+        signals::send_end_call(safe, key.tid);
     }
 
     /// Takes the request to end the call that `guard` began, if there is one.

@@ -6,12 +6,12 @@
 //! `sigreturn` (arch/x86/kernel/signal.c), so changing it changes what the thread goes on with.
 #![allow(unsafe_code)]
 
-use std::arch::x86_64::__cpuid_count;
-
 use tracer_ebpf::Regs;
 
+use super::block::NativeStack;
+
 /// Index in `gregs` of each register, in the order of the x86 encoding.
-const GPR: [i32; 16] = [
+pub const GPR: [i32; 16] = [
     libc::REG_RAX,
     libc::REG_RCX,
     libc::REG_RDX,
@@ -34,12 +34,25 @@ const GPR: [i32; 16] = [
 pub const RAX: usize = 0;
 /// Number of rcx.
 pub const RCX: usize = 1;
+/// Number of rdx.
+pub const RDX: usize = 2;
+/// Number of rbx.
+pub const RBX: usize = 3;
 /// Number of rsp.
 pub const RSP: usize = 4;
 /// Number of rsi.
 pub const RSI: usize = 6;
 /// Number of rdi.
 pub const RDI: usize = 7;
+
+/// Number of r8.
+pub const R8: usize = 8;
+/// Number of r9.
+pub const R9: usize = 9;
+/// Number of r10.
+pub const R10: usize = 10;
+/// Number of r12.
+pub const R12: usize = 12;
 
 /// Trap flag: the processor traps after the next instruction.
 pub const TRAP_FLAG: u64 = 1 << 8;
@@ -49,31 +62,93 @@ pub const TRAP_FLAG: u64 = 1 << 8;
 const XSTATE_MAGIC: u32 = 0x4650_5853;
 /// Offset of the software-reserved bytes in the fxsave area.
 const SOFTWARE_BYTES: usize = 464;
-/// Offset of `XSTATE_BV`, directly behind the fxsave area.
-const XSTATE_BV: usize = 512;
-/// Bit in `XSTATE_BV`, and CPUID leaf 0xD sub-leaf, of the mask registers k0–k7.
-const OPMASK: u32 = 5;
+/// Flags that the kernel clears for a handler (arch/x86/kernel/signal.c, handle_signal).
+const HANDLER_CLEARS: u64 = TRAP_FLAG | 1 << 10 | 1 << 16;
+/// Bytes of an fxsave area, which is what there is where no xsave area is.
+const FXSAVE: usize = 512;
 
-/// Offset of k0–k7 in a standard-format xsave area, or 0 where the CPU has no mask registers
-/// (Intel SDM volume 1, 13.4.3). Constant for the life of the machine; ask once.
-pub fn mask_offset() -> usize {
-    let leaf = __cpuid_count(0xd, OPMASK);
-    if leaf.eax == 64 { leaf.ebx as usize } else { 0 }
+/// The kernel's `struct ucontext` (arch/x86/include/uapi/asm/{ucontext,sigcontext}.h), which is
+/// shorter than the C library's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context {
+    pub(super) flags: u64,
+    pub(super) link: u64,
+    pub(super) stack: NativeStack,
+    /// In the order of `REG_*`.
+    gregs: [u64; 23],
+    /// Address of the vector state, or 0 for its initial state.
+    pub(super) vectors: u64,
+    reserved: [u64; 8],
+    pub(super) mask: u64,
 }
 
-/// Reads k0–k7 from a standard-format xsave area. Zero where the area is too short or the
-/// registers are in their initial state.
-pub fn masks_of(area: &[u8], offset: usize) -> [u64; 8] {
-    let word = |at: usize| -> Option<u64> {
-        Some(u64::from_ne_bytes(area.get(at..at + 8)?.try_into().ok()?))
-    };
-    let mut masks = [0; 8];
-    if offset != 0 && word(XSTATE_BV).is_some_and(|bits| bits & (1 << OPMASK) != 0) {
-        for (index, mask) in masks.iter_mut().enumerate() {
-            *mask = word(offset + 8 * index).unwrap_or(0);
+const _: () = assert!(size_of::<Context>() == 304);
+
+impl Context {
+    pub(super) fn from_bytes(bytes: &[u8; size_of::<Context>()]) -> Context {
+        // SAFETY: any bytes are valid integers; the read is unaligned.
+        unsafe { bytes.as_ptr().cast::<Context>().read_unaligned() }
+    }
+
+    pub(super) fn ip(&self) -> u64 {
+        self.gregs[libc::REG_RIP as usize]
+    }
+
+    pub(super) fn set_ip(&mut self, ip: u64) {
+        self.gregs[libc::REG_RIP as usize] = ip;
+    }
+
+    pub(super) fn register(&self, number: usize) -> u64 {
+        self.gregs[GPR[number] as usize]
+    }
+
+    pub(super) fn set_register(&mut self, number: usize, value: u64) {
+        self.gregs[GPR[number] as usize] = value;
+    }
+
+    /// All general registers, rip and flags.
+    pub(super) fn regs(&self) -> Regs {
+        Regs {
+            gpr: GPR.map(|index| self.gregs[index as usize]),
+            rip: self.ip(),
+            rflags: self.gregs[libc::REG_EFL as usize],
         }
     }
-    masks
+
+    /// Takes over all general registers, rip and flags.
+    pub(super) fn set_regs(&mut self, regs: &Regs) {
+        for (index, value) in GPR.iter().zip(regs.gpr) {
+            self.gregs[*index as usize] = value;
+        }
+        self.set_ip(regs.rip);
+        self.gregs[libc::REG_EFL as usize] = regs.rflags;
+    }
+
+    /// Flags as a handler begins with them.
+    pub(super) fn clear_handler_flags(&mut self) {
+        self.gregs[libc::REG_EFL as usize] &= !HANDLER_CLEARS;
+    }
+
+    /// Bytes of the vector state at `vectors`.
+    ///
+    /// # Safety
+    /// `vectors` is 0 or the address of a state that the kernel wrote.
+    pub(super) unsafe fn vectors_len(&self) -> usize {
+        if self.vectors == 0 {
+            return 0;
+        }
+        // SAFETY: at least an fxsave area is there, whose software-reserved bytes say how long
+        // the state is in all, with the mark at its end.
+        unsafe {
+            let software = (self.vectors as usize + SOFTWARE_BYTES) as *const u32;
+            if software.read_unaligned() == XSTATE_MAGIC {
+                software.add(1).read_unaligned() as usize
+            } else {
+                FXSAVE
+            }
+        }
+    }
 }
 
 /// The signal frame of the handler that is running.
@@ -90,6 +165,24 @@ impl Frame<'_> {
         // until the handler returns.
         let context = unsafe { &mut *context };
         Frame { context }
+    }
+
+    /// Where it is.
+    pub(super) fn address(&self) -> *mut Context {
+        std::ptr::from_ref(self.context).cast_mut().cast()
+    }
+
+    /// What it says.
+    pub(super) fn read(&self) -> Context {
+        // SAFETY: the kernel's structure is the beginning of the C library's.
+        unsafe { self.address().read() }
+    }
+
+    /// Makes the thread go on with all of this.
+    pub(super) fn write(&mut self, context: &Context) {
+        let to = std::ptr::from_mut(self.context).cast::<Context>();
+        // SAFETY: as in `read`.
+        unsafe { to.write(*context) }
     }
 
     fn get(&self, index: i32) -> u64 {
@@ -164,22 +257,26 @@ impl Frame<'_> {
         };
     }
 
-    /// Mask registers k0–k7, from the frame's xsave area at `offset` (see [`mask_offset`]).
-    pub fn masks(&self, offset: usize) -> [u64; 8] {
+    /// The frame's xsave area; only the fxsave area where the kernel put no more there, nothing
+    /// where it saved no state at all.
+    pub fn area(&self) -> &[u8] {
+        /// Bytes of an fxsave area.
+        const FXSAVE: usize = 512;
         let area = self.context.uc_mcontext.fpregs.cast::<u8>().cast_const();
-        if area.is_null() || offset == 0 {
-            return [0; 8];
+        if area.is_null() {
+            return &[];
         }
-        // SAFETY: the kernel put at least an fxsave area (512 bytes) there; the software-
-        // reserved bytes say whether an xsave area of `size` bytes follows, and if so that many
-        // bytes are there in all.
+        // SAFETY: the kernel put at least an fxsave area there; the software-reserved bytes say
+        // whether an xsave area of `size` bytes follows, and if so that many bytes are there in
+        // all. They stay as they are while the handler runs.
         unsafe {
             let software = area.add(SOFTWARE_BYTES).cast::<u32>();
-            if software.read_unaligned() != XSTATE_MAGIC {
-                return [0; 8];
-            }
-            let size = software.add(4).read_unaligned() as usize;
-            masks_of(std::slice::from_raw_parts(area, size), offset)
+            let size = if software.read_unaligned() == XSTATE_MAGIC {
+                software.add(4).read_unaligned() as usize
+            } else {
+                FXSAVE
+            };
+            std::slice::from_raw_parts(area, size)
         }
     }
 }

@@ -18,8 +18,11 @@ use std::{arch::naked_asm, cell::Cell};
 
 use tracer_ebpf::Regs;
 
-use super::{safe::Safe, thread};
-use crate::mapping::Mapping;
+use super::{
+    block::{Block, NativeStack},
+    safe::{self, Safe},
+    thread,
+};
 
 /// Why a call was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,69 +138,99 @@ unsafe extern "C" fn enter(
     )
 }
 
-/// An alternate signal stack with a guard page below, in use by the thread that made it.
-struct SignalStack {
+/// The block of a thread that calls native code.
+struct OwnBlock {
+    block: *mut Block,
     previous: libc::stack_t,
-    _memory: Mapping,
 }
 
-impl SignalStack {
-    fn install() -> std::io::Result<SignalStack> {
-        // The kernel's minimum covers the frame with all vector state (AT_MINSIGSTKSZ, sysconf);
-        // the handlers themselves need a few kilobytes.
-        // SAFETY: getauxval takes a number.
-        let minimum = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) } as usize;
-        let memory = Mapping::stack((64 << 10) + minimum)?;
-        let page = crate::mapping::page_size();
+impl OwnBlock {
+    fn install() -> std::io::Result<OwnBlock> {
+        let safe = Safe::promise();
+        let out_of_memory = || std::io::Error::from_raw_os_error(libc::ENOMEM);
+        let block = Block::map(safe).ok_or_else(out_of_memory)?;
+        // SAFETY: the block was just mapped and is this thread's.
+        let block_ref = unsafe { &*block };
+        let (base, len) = block_ref.stack();
         let stack = libc::stack_t {
-            // SAFETY: one page into a mapping that is longer than a page.
-            ss_sp: unsafe { memory.as_ptr().add(page) }.cast(),
+            ss_sp: base as *mut libc::c_void,
             ss_flags: 0,
-            ss_size: memory.len() - page,
+            ss_size: len as usize,
         };
-        // SAFETY: zeroes are a valid `stack_t`; the memory outlives its use (see `drop`).
-        unsafe {
+        // SAFETY: zeroes are a valid `stack_t`; the stack outlives its use (see `drop`).
+        let previous = unsafe {
             let mut previous: libc::stack_t = std::mem::zeroed();
             if libc::sigaltstack(&raw const stack, &raw mut previous) != 0 {
-                return Err(std::io::Error::last_os_error());
+                let error = std::io::Error::last_os_error();
+                Block::unmap(safe, block);
+                return Err(error);
             }
-            Ok(SignalStack {
-                previous,
-                _memory: memory,
-            })
+            previous
+        };
+        // Native code goes on with the stack that there was.
+        block_ref.native_stack.set(NativeStack::new(
+            previous.ss_sp as u64,
+            (previous.ss_flags & libc::SS_DISABLE) as u32,
+            previous.ss_size as u64,
+        ));
+        block_ref.interpreters.set(true);
+        block_ref.dispatch(safe);
+        thread::state(safe, |state| state.block.set(block));
+        Ok(OwnBlock { block, previous })
+    }
+}
+
+impl Drop for OwnBlock {
+    fn drop(&mut self) {
+        let safe = Safe::promise();
+        // Native code that calls `exit` has this run in the middle of its call.
+        if thread::state(safe, |state| !state.guard.get().is_null()) {
+            return;
+        }
+        thread::state(safe, |state| state.block.set(std::ptr::null_mut()));
+        // SAFETY: the kernel forgets the selector and gets back the stack that was in force
+        // before, so nobody uses the block any more.
+        unsafe {
+            (*self.block).stop_dispatch(safe);
+            libc::sigaltstack(&raw const self.previous, std::ptr::null_mut());
+            Block::unmap(safe, self.block);
         }
     }
 }
 
-impl Drop for SignalStack {
-    fn drop(&mut self) {
-        // SAFETY: gives back the stack that was in force before, so that the kernel no longer
-        // uses the memory that is about to be unmapped.
-        unsafe { libc::sigaltstack(&raw const self.previous, std::ptr::null_mut()) };
-    }
-}
-
 thread_local! {
-    static SIGNAL_STACK: Cell<Option<SignalStack>> = const { Cell::new(None) };
+    static OWN_BLOCK: Cell<Option<OwnBlock>> = const { Cell::new(None) };
 }
 
-/// Gives this thread a guarded alternate signal stack for the rest of its life.
+/// Gives this thread a block, and with it a guarded alternate signal stack and the dispatch of
+/// its system calls, for the rest of its life.
 ///
 /// # Errors
 /// What `mmap(2)` or `sigaltstack(2)` says.
 pub(super) fn prepare_thread() -> std::io::Result<()> {
-    SIGNAL_STACK.with(|cell| {
-        let stack = match cell.take() {
-            Some(stack) => stack,
-            None => SignalStack::install()?,
-        };
-        cell.set(Some(stack));
-        Ok(())
-    })
+    if thread::block(Safe::promise()).is_some() {
+        return Ok(());
+    }
+    let mut block = Some(OwnBlock::install()?);
+    if OWN_BLOCK.try_with(|cell| cell.set(block.take())).is_err() {
+        // The thread is ending: its block stays, as there is nobody left to give it back.
+        std::mem::forget(block);
+    }
+    Ok(())
+}
+
+/// Why this thread's system calls cannot be dispatched, if they cannot.
+pub(super) fn no_dispatch() -> Option<std::io::Error> {
+    let safe = Safe::promise();
+    let block = thread::block(safe)?;
+    match block.dispatch(safe) {
+        0 => None,
+        error => Some(std::io::Error::from_raw_os_error(-error as i32)),
+    }
 }
 
 /// Runs `f(data)` so that a handler can end it. `started` is told the guard's address, by which
-/// [`super::Engine::request_end`] names the call.
+/// [`super::Engine::request_end`] names the call. System calls of a `traced` one are dispatched.
 ///
 /// Returns the crash that ended the call, if one did.
 ///
@@ -207,44 +240,47 @@ pub(super) fn prepare_thread() -> std::io::Result<()> {
 pub(super) unsafe fn call_guarded(
     f: unsafe extern "C" fn(*mut libc::c_void),
     data: *mut libc::c_void,
+    traced: bool,
     started: impl FnOnce(*mut Guard),
 ) -> Option<Crash> {
     let safe = Safe::promise();
+    let block = thread::block(safe).filter(|_| traced);
+    let believed = block.map(|block| (block.hidden.get(), block.native_stack.get()));
     let mut guard = Guard {
         rsp: 0,
         landing: 0,
         mxcsr: 0,
         control: 0,
         outer: thread::state(safe, |state| state.guard.get()),
-        mask: current_mask(),
+        mask: safe::mask(safe),
         crash: None,
     };
     // From here the handler reaches the guard through this pointer only.
     let pointer = &raw mut guard;
     started(pointer);
     thread::state(safe, |state| state.guard.set(pointer));
+    let outside = block.is_some_and(|block| !block.in_native());
+    if let Some(block) = block {
+        block.enter_native();
+    }
     // SAFETY: the guard outlives the call; `f(data)` is sound by the caller's promise.
     let left = unsafe { enter(pointer, f, data) };
+    if let Some(block) = block
+        && outside
+    {
+        block.leave_native();
+    }
     // SAFETY: the guard is this frame's own; the handlers no longer write to it once it is out
     // of the thread's state, and they ran on this thread.
     let guard = unsafe {
         thread::state(safe, |state| state.guard.set((*pointer).outer));
         &*pointer
     };
-    if left != 0 { guard.crash } else { None }
-}
-
-fn current_mask() -> u64 {
-    let mut mask = 0u64;
-    // SAFETY: with no new set, rt_sigprocmask only writes 8 bytes to `mask`.
-    unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            std::ptr::null::<u64>(),
-            &raw mut mask,
-            8,
-        )
-    };
-    mask
+    if left == 0 {
+        return None;
+    }
+    if let (Some(block), Some((hidden, stack))) = (block, believed) {
+        block.left(hidden, stack);
+    }
+    guard.crash
 }

@@ -9,21 +9,36 @@
 //!   (works on the host view)     (what has no copy)
 //! ```
 
+mod actions;
+pub mod aux;
+mod block;
 pub mod code;
+mod copy;
+mod deliver;
+mod dispatch;
 pub mod displace;
 pub mod displaced;
+mod ending;
 mod engine;
 mod exit;
 pub mod frame;
+pub(crate) mod gate;
 mod guard;
+mod guests;
 mod install;
 mod other_crash;
 mod prepare;
+pub mod refusal;
+mod roster;
 pub mod safe;
+mod signal_calls;
 pub mod signals;
 pub mod site;
+mod spawn;
 mod stacks;
 pub(crate) mod thread;
+mod touch;
+pub mod xstate;
 
 pub use engine::{CallKey, Engine, Lent, RESERVE_RECORDS, Recording, SharedWords};
 pub use guard::{Crash, Reason};

@@ -19,9 +19,8 @@ use super::{
     engine::Engine,
     safe::{self, Safe},
     site::{Action, Site},
-    thread,
 };
-use crate::decode::Decoded;
+use crate::decode::{Decoded, Needs};
 
 /// Threads that can wait for a site at once; more of them take turns.
 const REQUESTS: usize = 64;
@@ -92,7 +91,6 @@ impl PrepareQueue {
     /// Starts the helper thread, which lives as long as the process.
     pub(super) fn start_thread(&'static self, engine: &'static Engine) -> io::Result<()> {
         crate::quiet::spawn("ffitrace-sites", move || {
-            thread::mark_ours();
             let safe = Safe::promise();
             loop {
                 let posted = self.posted.load(Ordering::Acquire);
@@ -121,26 +119,34 @@ fn make_site(engine: &Engine, ip: u64) -> &'static Site {
     let safe = Safe::promise();
     let mut bytes = [0; 15];
     let got = safe::read_memory(safe, safe::process_id(safe), ip, &mut bytes);
+    // Two threads may have met the instruction at the same time: one site, so that it counts all.
+    if let Some(site) = engine.sites.find(ip)
+        && (site.bytes, usize::from(site.read)) == (bytes, got)
+    {
+        return site;
+    }
     let site = match Decoded::parse(&bytes[..got], ip) {
         Ok(decoded) => Site {
             ip,
             bytes,
             read: got as u8,
             len: decoded.len() as u8,
-            needs_aux: decoded.needs_aux(),
+            needs: decoded.needs(),
             touches_stack: decoded.touches_stack(),
             reach: (decoded.instruction().memory_size().size() as u64).max(1),
             action: displaced::place(&engine.code, &decoded),
+            steps: AtomicU64::new(0),
         },
         Err(_) => Site {
             ip,
             bytes,
             read: got as u8,
             len: 0,
-            needs_aux: false,
+            needs: Needs::default(),
             touches_stack: false,
             reach: 1,
             action: Action::Step,
+            steps: AtomicU64::new(0),
         },
     };
     engine.sites.insert(site)

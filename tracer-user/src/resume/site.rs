@@ -10,10 +10,13 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicPtr, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU64, Ordering},
 };
 
-use crate::{decode::StringOp, mapping::Mapping};
+use crate::{
+    decode::{Lanes, Needs, StringOp},
+    mapping::Mapping,
+};
 
 /// Cells of the table: 1 MiB of address space, committed as used.
 const CELLS: usize = 1 << 17;
@@ -35,8 +38,18 @@ pub enum Action {
         /// Copies with rsi moved, rdi moved, both moved; 0 where there is none.
         copies: [u64; 3],
     },
+    /// Run the copy if all lanes of the gather or scatter lie in the native view.
+    Lanes {
+        /// Which addresses it uses.
+        lanes: Lanes,
+        /// Address of the copy.
+        copy: u64,
+    },
     /// Open the native view, execute one instruction, close it.
     Step,
+    /// The same for want of room for a copy, though it is not the same: a repetition is taken
+    /// for done at once, and pushed flags show the step. Counted, and refused.
+    Uncopied,
 }
 
 /// An instruction that touched the native view.
@@ -50,14 +63,16 @@ pub struct Site {
     pub read: u8,
     /// Its length in bytes; 0 where it could not be decoded.
     pub len: u8,
-    /// Whether its accesses depend on state that a page fault does not show.
-    pub needs_aux: bool,
+    /// What its accesses depend on that a page fault does not show.
+    pub needs: Needs,
     /// Whether it also uses the stack without saying so (`push [m]`).
     pub touches_stack: bool,
     /// Longest single operand in bytes, to judge whether an access looks wrong; at least 1.
     pub reach: u64,
     /// How its threads go on.
     pub action: Action,
+    /// How often it was single-stepped in this session.
+    pub steps: AtomicU64,
 }
 
 /// All sites of the process.
@@ -105,6 +120,14 @@ impl SiteTable {
         None
     }
 
+    /// All sites that are known.
+    pub fn all(&self) -> impl Iterator<Item = &'static Site> {
+        (0..CELLS).filter_map(|index| {
+            // SAFETY: null, or leaked by `insert`.
+            unsafe { self.cell(index).load(Ordering::Acquire).as_ref() }
+        })
+    }
+
     /// Adds `site`, or replaces the one at its address, and returns it. One caller at a time.
     /// Where the table is full around the address the site works but is not remembered.
     pub fn insert(&self, site: Site) -> &'static Site {
@@ -139,10 +162,11 @@ mod tests {
             bytes: [byte; 15],
             read: 15,
             len: 1,
-            needs_aux: false,
+            needs: Needs::default(),
             touches_stack: false,
             reach: 1,
             action: Action::Step,
+            steps: AtomicU64::new(0),
         }
     }
 

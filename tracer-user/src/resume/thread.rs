@@ -3,33 +3,48 @@
 //! The cells are const-initialised and need no destructor, so in an executable or a library
 //! loaded at start they are plain thread-local memory: reading them in a handler neither
 //! allocates nor runs code (rustc's `thread_local!` fast path).
+//!
+//! # Safety
+//! A block named by a thread's state is that thread's own, and unmapped only after the state
+//! names it no more.
+#![allow(unsafe_code)]
 
 use std::cell::Cell;
 
-use super::{guard::Guard, safe::Safe};
+use super::{block::Block, engine::Engine, guard::Guard, roster::Slot, safe::Safe};
 
 /// A thread's state.
 pub(super) struct ThreadState {
     /// The innermost native call of this thread, or null.
     pub(super) guard: Cell<*mut Guard>,
+    /// The thread's block, or null where it has none: a thread that native code does not run in,
+    /// or whose system calls cannot be dispatched.
+    pub(super) block: Cell<*mut Block>,
     /// Kernel thread id, 0 until asked for.
-    tid: Cell<u32>,
+    pub(super) tid: Cell<u32>,
     /// Whether the native view is open for this thread's single step.
     pub(super) stepping: Cell<bool>,
+    /// Address of the instruction that is stepped, if it is done in parts, or 0.
+    pub(super) parts: Cell<u64>,
     /// Signal mask to go back to after the step.
     pub(super) mask: Cell<u64>,
     /// Whether the thread belongs to ffitrace itself.
     pub(super) ours: Cell<bool>,
+    /// The thread's place in the roster, once it has one.
+    pub(super) slot: Cell<Option<&'static Slot>>,
 }
 
 thread_local! {
     static STATE: ThreadState = const {
         ThreadState {
             guard: Cell::new(std::ptr::null_mut()),
+            block: Cell::new(std::ptr::null_mut()),
             tid: Cell::new(0),
             stepping: Cell::new(false),
+            parts: Cell::new(0),
             mask: Cell::new(0),
             ours: Cell::new(false),
+            slot: Cell::new(None),
         }
     };
 }
@@ -49,7 +64,35 @@ pub(super) fn id(safe: Safe) -> u32 {
     })
 }
 
-/// Marks this thread as one of ffitrace's own: its crashes are bugs, not findings.
+/// This thread's block, if it has one. Async-signal-safe.
+pub(super) fn block<'a>(safe: Safe) -> Option<&'a Block> {
+    let block = state(safe, |state| state.block.get());
+    // SAFETY: null, or the thread's block, which stays while the thread's state names it.
+    unsafe { block.as_ref() }
+}
+
+/// Makes this thread, which native code has just started, the owner of `block`. A guest, which
+/// shares the state of the thread that waits for it, keeps that one's place in the roster: whoever
+/// wants that thread stopped means the guest. Async-signal-safe.
+pub(super) fn adopt(safe: Safe, block: *mut Block, guest: bool) {
+    state(safe, |state| {
+        if !guest {
+            state.slot.set(None);
+        }
+        state.guard.set(std::ptr::null_mut());
+        state.block.set(block);
+        state.tid.set(0);
+        state.stepping.set(false);
+        state.ours.set(false);
+    });
+}
+
+/// Marks this thread as one of ffitrace's own: its crashes are bugs, not findings, and it never
+/// has to wait for another thread's step.
 pub(crate) fn mark_ours() {
-    state(Safe::promise(), |state| state.ours.set(true));
+    let safe = Safe::promise();
+    state(safe, |state| state.ours.set(true));
+    if let Some(engine) = Engine::get() {
+        engine.roster.mark_ours(safe);
+    }
 }

@@ -13,6 +13,8 @@ pub struct CallStats {
     pub rejected: u64,
     /// Of those, records lost for want of room.
     pub dropped: u64,
+    /// Of those emitted, page faults of native code's own instructions.
+    pub faults: u64,
     /// Access events.
     pub events: u64,
     /// Of those, reads.
@@ -36,6 +38,7 @@ impl CallStats {
         self.delivered += later.delivered;
         self.rejected += later.rejected;
         self.dropped += later.dropped;
+        self.faults += later.faults;
         self.events += later.events;
         self.reads += later.reads;
         self.writes += later.writes;
@@ -66,38 +69,42 @@ pub(super) struct Mark {
     pub(super) totals: Totals,
     pub(super) steps: u64,
     pub(super) blind: u64,
+    pub(super) uncopied: u64,
     pub(super) foreign: u64,
     pub(super) handled: u64,
     pub(super) failed: u64,
-    pub(super) probed: Option<(u64, u64)>,
 }
 
 impl Mark {
-    /// Faults of the session that the handler resumed and the kernel did not count. Faults of a
-    /// stepped instruction are the kernel's alone.
+    /// Faults of the session that the handler resumed, and touches that the dispatcher told, and
+    /// the kernel did not count. Faults of a stepped instruction are the kernel's alone.
     pub(super) fn unrecorded(&self) -> u64 {
-        let recorded = self.emitted.emitted - self.totals.stepping.min(self.emitted.emitted);
+        let twice = self.totals.stepping + self.totals.repeated;
+        let recorded = self.emitted.emitted - twice.min(self.emitted.emitted);
         self.handled.saturating_sub(recorded)
     }
 
     pub(super) fn since(&self, before: &Mark) -> CallStats {
-        let syscalls = self.totals.syscalls - before.totals.syscalls;
+        // Records too, but the producer counts them apart.
+        let failed = self.totals.failed_syscalls - before.totals.failed_syscalls;
+        let emitted = self.emitted.emitted - before.emitted.emitted;
+        let touches = self.totals.touches - before.totals.touches;
         CallStats {
-            // System calls are records too, but not faults of user code: the producer counts
-            // them apart.
-            emitted: self.emitted.emitted - before.emitted.emitted + syscalls,
+            emitted: emitted + failed,
+            faults: emitted.saturating_sub(touches),
             delivered: self.totals.delivered - before.totals.delivered,
             rejected: self.totals.rejected - before.totals.rejected,
             dropped: self.emitted.dropped - before.emitted.dropped,
             events: self.totals.events - before.totals.events,
             reads: self.totals.reads - before.totals.reads,
             writes: self.totals.writes - before.totals.writes,
-            syscalls,
+            syscalls: self.totals.syscalls - before.totals.syscalls,
             steps: self.steps - before.steps,
             sites: self.totals.sites,
             probed: self
+                .emitted
                 .probed
-                .zip(before.probed)
+                .zip(before.emitted.probed)
                 .map(|(now, then)| (now.0 - then.0, now.1 - then.1)),
         }
     }

@@ -1,16 +1,13 @@
 //! What a library offers by name: only its own exported functions may be called.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use object::elf;
 use object::read::elf::{FileHeader, Sym};
 
 use super::table::name_of;
 use crate::modules::{self, Layout, ModuleError};
-
-/// How many names are suggested for a missing one.
-const SUGGESTIONS: usize = 3;
 
 /// What a name means in a library.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +23,7 @@ pub enum Export {
     },
     /// An exported function that is chosen at run time (`STT_GNU_IFUNC`): the library's own code
     /// decides between several. Its address is only known from `dlsym`; the file offset for a
-    /// uprobe is then that of [`Symbol::file_offset`](super::Symbol::file_offset).
+    /// uprobe is then that of [`LibrarySymbols::file_offset`].
     Indirect,
     /// An exported variable.
     Data {
@@ -40,16 +37,13 @@ pub enum Export {
     /// Used by the library, but defined in another one.
     Imported,
     /// Not in the library.
-    Missing {
-        /// Exported functions with similar names, the most similar first.
-        suggestions: Vec<String>,
-    },
+    Missing,
 }
 
 /// The names of a library file.
 #[derive(Debug)]
 pub struct LibrarySymbols {
-    path: PathBuf,
+    layout: Layout,
     exported: HashMap<String, Export>,
     private: HashSet<String>,
     imported: HashSet<String>,
@@ -72,7 +66,7 @@ impl LibrarySymbols {
         let sections = header.sections(endian, &data).map_err(fail)?;
         let versions = sections.versions(endian, &data).map_err(fail)?;
         let mut found = LibrarySymbols {
-            path: path.to_owned(),
+            layout,
             exported: HashMap::new(),
             private: HashSet::new(),
             imported: HashSet::new(),
@@ -99,12 +93,12 @@ impl LibrarySymbols {
                 // An assembler that was told nothing leaves functions without a type.
                 elf::STT_FUNC => Export::Function {
                     address,
-                    file_offset: layout.offset(address),
+                    file_offset: found.layout.offset(address),
                     size,
                 },
-                elf::STT_NOTYPE if layout.is_code(address) => Export::Function {
+                elf::STT_NOTYPE if found.layout.is_code(address) => Export::Function {
                     address,
-                    file_offset: layout.offset(address),
+                    file_offset: found.layout.offset(address),
                     size,
                 },
                 elf::STT_GNU_IFUNC => Export::Indirect,
@@ -154,9 +148,9 @@ impl LibrarySymbols {
         Ok(found)
     }
 
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Where in the file the byte at `address`, in the file's own terms, is.
+    pub fn file_offset(&self, address: u64) -> Option<u64> {
+        self.layout.offset(address)
     }
 
     /// What `name` means in this library.
@@ -170,9 +164,7 @@ impl LibrarySymbols {
         if self.imported.contains(name) {
             return Export::Imported;
         }
-        Export::Missing {
-            suggestions: self.similar(name),
-        }
+        Export::Missing
     }
 
     /// The names of all exported functions, sorted.
@@ -186,59 +178,10 @@ impl LibrarySymbols {
         names.sort_unstable();
         names
     }
-
-    fn similar(&self, name: &str) -> Vec<String> {
-        let limit = (name.len() / 3).max(1);
-        let mut near: Vec<_> = self
-            .functions()
-            .into_iter()
-            .filter(|other| other.len().abs_diff(name.len()) <= limit)
-            .map(|other| (distance(name, other), other))
-            .filter(|(distance, _)| *distance <= limit)
-            .collect();
-        near.sort_unstable();
-        near.into_iter()
-            .take(SUGGESTIONS)
-            .map(|(_, other)| other.to_owned())
-            .collect()
-    }
 }
 
 fn is_hidden(visibility: u8) -> bool {
     matches!(visibility, elf::STV_HIDDEN | elf::STV_INTERNAL)
-}
-
-/// How many letters must be added, dropped, replaced or swapped with their neighbour to get from
-/// one name to the other; other cases of a letter are half as bad, but at least 1 in all.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    let width = b.len() + 1;
-    // Costs are doubled, so that a change of case can be 1.
-    let mut costs = vec![0; (a.len() + 1) * width];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            let at = |i: usize, j: usize| costs[i * width + j];
-            let mut best = match (i, j) {
-                (0, j) => 2 * j,
-                (i, 0) => 2 * i,
-                (i, j) => {
-                    let change = match (a[i - 1], b[j - 1]) {
-                        (x, y) if x == y => 0,
-                        (x, y) if x.eq_ignore_ascii_case(&y) => 1,
-                        _ => 2,
-                    };
-                    (at(i - 1, j) + 2)
-                        .min(at(i, j - 1) + 2)
-                        .min(at(i - 1, j - 1) + change)
-                }
-            };
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(at(i - 2, j - 2) + 2);
-            }
-            costs[i * width + j] = best;
-        }
-    }
-    costs[a.len() * width + b.len()].div_ceil(2)
 }
 
 #[cfg(test)]
@@ -310,6 +253,7 @@ mod tests {
             Export::OldVersions(vec!["V1".to_owned()])
         );
         let names = symbols.functions();
+        assert_eq!(symbols.get("something_else"), Export::Missing);
         assert!(names.contains(&"multi") && names.contains(&"chosen"));
         assert!(!names.contains(&"counter") && !names.contains(&"hidden"));
 
@@ -319,19 +263,6 @@ mod tests {
         };
         let base = loaded - address;
         assert_eq!(Library::symbol(handle, c"multi"), base + multi);
-    }
-
-    #[test]
-    fn missing_names_get_suggestions() {
-        let (_library, symbols) = library();
-        let missing = |name| match symbols.get(name) {
-            Export::Missing { suggestions } => suggestions,
-            other => panic!("{name}: {other:?}"),
-        };
-        assert_eq!(missing("visible_fucntion"), ["visible_function"]);
-        assert_eq!(missing("VISIBLE_FUNCTION"), [] as [&str; 0]);
-        assert_eq!(missing("Chosen"), ["chosen"]);
-        assert!(missing("something_else_entirely").is_empty());
     }
 
     #[test]
@@ -346,15 +277,5 @@ mod tests {
         // Old and new versions of it exist; the default one is chosen at run time.
         assert_eq!(symbols.get("memcpy"), Export::Indirect);
         assert!(matches!(symbols.get("environ"), Export::Data { .. }));
-    }
-
-    #[test]
-    fn distances() {
-        assert_eq!(distance("crc32", "crc32"), 0);
-        assert_eq!(distance("crc32", "Crc32"), 1);
-        assert_eq!(distance("compres", "compress"), 1);
-        assert_eq!(distance("compress", "comrpess"), 1);
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("inflate", "deflate"), 2);
     }
 }

@@ -1,28 +1,101 @@
-//! Runs a few machine instructions with chosen registers, for tests that let the processor judge.
+//! Runs a few machine instructions from a chosen state of the whole processor, and tells what
+//! state they leave.
 //!
 //! ```text
-//!  execute(code, regs) ──► trampoline loads every register ──► code ──► landing
-//!                                                  │ SIGSEGV, SIGTRAP      │ stores registers
-//!                                                  └──► handler ──────────►┘ and returns
+//!  execute(start) ──► xrstor, general registers, flags ──► code ──► landing: registers, flags
+//!                                                  │ SIGSEGV, SIGTRAP         │
+//!                                                  └──► handler ─────────────►┘ xsave, return
 //! ```
-//! Code lies in a memfd that is mapped twice, writable and executable, so no page is both.
 //!
 //! # Safety
 //!
-//! The code that a test passes in runs with arbitrary registers, so the tests pass only
-//! instructions whose memory operands they have aimed at mappings that [`Pages`] owns, or at
-//! inaccessible pages. The trampoline saves and restores what the ABI calls preserved; statics
-//! are shared with the handler, and [`execute`] holds a lock over them all.
+//! The code that a caller passes in runs with arbitrary registers, so callers pass only
+//! instructions whose memory operands they have aimed at mappings of their own, or at
+//! inaccessible pages. The trampoline saves and restores what the ABI calls preserved, and the
+//! segment bases. There is one exchange area: only one thread of the process may run code.
 #![allow(unsafe_code)]
 
+use std::arch::x86_64::__cpuid_count;
 use std::cell::UnsafeCell;
-use std::ptr::{self, NonNull};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::ptr;
+use std::sync::LazyLock;
 
 use tracer_ebpf::Regs;
+use tracer_user::resume::frame::GPR;
 
-/// Page size of the tests' mappings.
-pub(crate) const PAGE: usize = 4096;
+/// Largest xsave area, AMX included.
+pub(crate) const AREA: usize = 12 << 10;
+/// x87, SSE, AVX, mask registers, the two AVX-512 vector components.
+const COMPONENTS: u64 = 0xe7;
+/// Tile configuration and data, where this process may use them.
+const TILES: u64 = 3 << 17;
+/// Trap flag.
+pub(crate) const TRAP_FLAG: u64 = 1 << 8;
+
+/// An xsave area in the standard format.
+#[repr(C, align(64))]
+#[derive(Clone)]
+pub(crate) struct Area(pub(crate) [u8; AREA]);
+
+impl Area {
+    /// All zero but MXCSR, which masks all exceptions: what every component is initially.
+    pub(crate) fn clean() -> Box<Area> {
+        let mut area = Box::new(Area([0; AREA]));
+        area.0[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
+        area
+    }
+
+    /// Components that the area holds.
+    pub(crate) fn present(&self) -> u64 {
+        u64::from_le_bytes(self.0[512..520].try_into().expect("8 bytes"))
+    }
+
+    /// What of the area is state of the program: without the addresses of the last x87
+    /// instruction and operand (a copy has others), and with components that are not present as
+    /// they are initially.
+    pub(crate) fn architectural(&self) -> Vec<u8> {
+        let mut bytes = self.0.to_vec();
+        bytes[6..24].fill(0);
+        bytes[28..32].fill(0);
+        bytes[416..576].fill(0);
+        for (component, (from, len)) in components() {
+            if self.present() >> component & 1 == 0 {
+                bytes[from..from + len].fill(0);
+            }
+        }
+        bytes
+    }
+}
+
+/// Offset and length of each component in an [`Area`], by number. Asked once: in a virtual machine
+/// CPUID takes longer than a run.
+pub(crate) fn components() -> impl Iterator<Item = (u32, (usize, usize))> {
+    static ALL: LazyLock<Vec<(u32, (usize, usize))>> = LazyLock::new(|| {
+        let tracked = (1..19).filter(|component| tracked() >> component & 1 == 1);
+        let place = |component| {
+            if component == 1 {
+                return (component, (160, 256));
+            }
+            let leaf = __cpuid_count(0xd, component);
+            (component, (leaf.ebx as usize, leaf.eax as usize))
+        };
+        tracked.map(place).collect()
+    });
+    ALL.iter().copied()
+}
+
+/// Components that runs load and store.
+pub(crate) fn tracked() -> u64 {
+    static TRACKED: LazyLock<u64> = LazyLock::new(|| {
+        const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
+        let leaf = __cpuid_count(0xd, 0);
+        let known = u64::from(leaf.edx) << 32 | u64::from(leaf.eax);
+        // SAFETY: asks for the use of tile registers; a kernel without them refuses.
+        let tiles = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, 18u64) } == 0;
+        known & (COMPONENTS | if tiles { TILES } else { 0 })
+    });
+    *TRACKED
+}
 
 /// Registers exchanged with the trampoline. The offsets are spelled out in the assembly below.
 #[repr(C)]
@@ -30,93 +103,76 @@ struct Exchange {
     gpr: [u64; 16],     // 0
     rflags: u64,        // 128
     target: u64,        // 136
-    masks: [u64; 8],    // 144
-    avx512: u64,        // 208
-    saved_rsp: u64,     // 216
-    fault_addr: u64,    // 224
-    fault_signal: u64,  // 232
-    fault_rip: u64,     // 240
-    fault_rflags: u64,  // 248
-    step_rip: [u64; 2], // 256: TF stops are reported inside this range only
-    xmm: [[u64; 2]; 2], // 272: xmm0 and xmm1, in and out
-    avx: u64,           // 304
+    tracked: u64,       // 144
+    saved_rsp: u64,     // 152
+    signal: u64,        // 160
+    addr: u64,          // 168
+    rip: u64,           // 176
+    signal_rflags: u64, // 184
+    code: u64,          // 192
+    error: u64,         // 200
+    stop: [u64; 2],     // 208: single-step stops are reported inside this range only
+    gs: u64,            // 224
+    saved_fs: u64,      // 232
+    saved_gs: u64,      // 240
+    load: *const Area,  // 248
+    store: *mut Area,   // 256
+    clean: *const Area, // 264
+    bases: u64,         // 272: whether segment bases can be read and written
 }
 
 /// The one exchange area, written by assembly, handler and [`execute`] in turn.
 #[repr(transparent)]
 struct Shared(UnsafeCell<Exchange>);
 
-// SAFETY: every access happens while `LOCK` is held: `execute` takes it, and trampoline and
-// handler run on the thread that holds it, inside `execute`.
+// SAFETY: by the module's promise only one thread runs code.
 unsafe impl Sync for Shared {}
-
-static LOCK: Mutex<()> = Mutex::new(());
 
 static EXCHANGE: Shared = Shared(UnsafeCell::new(Exchange {
     gpr: [0; 16],
     rflags: 0,
     target: 0,
-    masks: [0; 8],
-    avx512: 0,
+    tracked: 0,
     saved_rsp: 0,
-    fault_addr: 0,
-    fault_signal: 0,
-    fault_rip: 0,
-    fault_rflags: 0,
-    step_rip: [0; 2],
-    xmm: [[0; 2]; 2],
-    avx: 0,
+    signal: 0,
+    addr: 0,
+    rip: 0,
+    signal_rflags: 0,
+    code: 0,
+    error: 0,
+    stop: [0; 2],
+    gs: 0,
+    saved_fs: 0,
+    saved_gs: 0,
+    load: ptr::null(),
+    store: ptr::null_mut(),
+    clean: ptr::null(),
+    bases: 0,
 }));
 
 core::arch::global_asm!(
-    ".globl ffitrace_test_enter",
-    "ffitrace_test_enter:",
+    ".globl ffitrace_oracle_enter",
+    "ffitrace_oracle_enter:",
     "push rbx",
     "push rbp",
     "push r12",
     "push r13",
     "push r14",
     "push r15",
-    "mov [rip + {x} + 216], rsp",
-    "cmp qword ptr [rip + {x} + 304], 0",
+    "mov [rip + {x} + 152], rsp",
+    "cmp qword ptr [rip + {x} + 272], 0",
     "je 2f",
-    "vzeroall",
+    "rdfsbase rax",
+    "mov [rip + {x} + 232], rax",
+    "rdgsbase rax",
+    "mov [rip + {x} + 240], rax",
+    "mov rax, [rip + {x} + 224]",
+    "wrgsbase rax",
     "2:",
-    "cmp qword ptr [rip + {x} + 208], 0",
-    "je 2f",
-    "kmovq k1, qword ptr [rip + {x} + 152]",
-    "kmovq k2, qword ptr [rip + {x} + 160]",
-    "kmovq k3, qword ptr [rip + {x} + 168]",
-    "kmovq k4, qword ptr [rip + {x} + 176]",
-    "kmovq k5, qword ptr [rip + {x} + 184]",
-    "kmovq k6, qword ptr [rip + {x} + 192]",
-    "kmovq k7, qword ptr [rip + {x} + 200]",
-    "2:",
-    "movups xmm0, [rip + {x} + 272]",
-    "movups xmm1, [rip + {x} + 288]",
-    "movaps xmm2, xmm0",
-    "movaps xmm3, xmm1",
-    "movaps xmm4, xmm0",
-    "movaps xmm5, xmm1",
-    "movaps xmm6, xmm0",
-    "movaps xmm7, xmm1",
-    "movaps xmm8, xmm0",
-    "movaps xmm9, xmm1",
-    "movaps xmm10, xmm0",
-    "movaps xmm11, xmm1",
-    "movaps xmm12, xmm0",
-    "movaps xmm13, xmm1",
-    "movaps xmm14, xmm0",
-    "movaps xmm15, xmm1",
-    "movdq2q mm0, xmm0",
-    "movdq2q mm1, xmm1",
-    "movdq2q mm2, xmm0",
-    "movdq2q mm3, xmm1",
-    "movdq2q mm4, xmm0",
-    "movdq2q mm5, xmm1",
-    "movdq2q mm6, xmm0",
-    "movdq2q mm7, xmm1",
-    "fninit",
+    "mov rcx, [rip + {x} + 248]",
+    "mov eax, [rip + {x} + 144]",
+    "mov edx, [rip + {x} + 148]",
+    "xrstor64 [rcx]",
     "mov rax, [rip + {x} + 0]",
     "mov rcx, [rip + {x} + 8]",
     "mov rdx, [rip + {x} + 16]",
@@ -136,8 +192,8 @@ core::arch::global_asm!(
     "popfq",
     "mov rsp, [rip + {x} + 32]",
     "jmp qword ptr [rip + {x} + 136]",
-    ".globl ffitrace_test_land",
-    "ffitrace_test_land:",
+    ".globl ffitrace_oracle_land",
+    "ffitrace_oracle_land:",
     "mov [rip + {x} + 0], rax",
     "mov [rip + {x} + 8], rcx",
     "mov [rip + {x} + 16], rdx",
@@ -154,18 +210,25 @@ core::arch::global_asm!(
     "mov [rip + {x} + 104], r13",
     "mov [rip + {x} + 112], r14",
     "mov [rip + {x} + 120], r15",
-    "mov rsp, [rip + {x} + 216]",
+    "mov rsp, [rip + {x} + 152]",
     "pushfq",
     "pop qword ptr [rip + {x} + 128]",
-    ".globl ffitrace_test_out",
-    "ffitrace_test_out:",
-    "mov rsp, [rip + {x} + 216]",
-    "movups [rip + {x} + 272], xmm0",
-    "movups [rip + {x} + 288], xmm1",
-    "fninit",
-    "push 0x1f80",
-    "ldmxcsr [rsp]",
-    "pop rax",
+    ".globl ffitrace_oracle_out",
+    "ffitrace_oracle_out:",
+    "mov rsp, [rip + {x} + 152]",
+    "cmp qword ptr [rip + {x} + 272], 0",
+    "je 2f",
+    "mov rax, [rip + {x} + 232]",
+    "wrfsbase rax",
+    "mov rax, [rip + {x} + 240]",
+    "wrgsbase rax",
+    "2:",
+    "mov rcx, [rip + {x} + 256]",
+    "mov eax, [rip + {x} + 144]",
+    "mov edx, [rip + {x} + 148]",
+    "xsave64 [rcx]",
+    "mov rcx, [rip + {x} + 264]",
+    "xrstor64 [rcx]",
     "cld",
     "pop r15",
     "pop r14",
@@ -178,14 +241,14 @@ core::arch::global_asm!(
 );
 
 unsafe extern "C" {
-    fn ffitrace_test_enter();
-    fn ffitrace_test_land();
-    fn ffitrace_test_out();
+    fn ffitrace_oracle_enter();
+    fn ffitrace_oracle_land();
+    fn ffitrace_oracle_out();
 }
 
 /// Where code goes on when it is done: every snippet ends by jumping here.
 pub(crate) fn landing() -> u64 {
-    ffitrace_test_land as *const () as u64
+    ffitrace_oracle_land as *const () as u64
 }
 
 /// How a run ended.
@@ -193,64 +256,84 @@ pub(crate) fn landing() -> u64 {
 pub(crate) enum End {
     /// It reached the landing.
     Done,
-    /// A signal, with its address and the instruction that caused it.
-    Fault { signal: i32, addr: u64, rip: u64 },
+    /// Native code ended by a signal.
+    Signal {
+        signal: i32,
+        /// `si_code`.
+        code: i32,
+        addr: u64,
+        /// Page-fault error code.
+        error: u64,
+    },
     /// Single-stepping reached the wanted range: the address of the next instruction.
-    Stopped { rip: u64 },
+    Stopped(u64),
 }
 
 /// What a run did.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Outcome {
     /// How it ended.
     pub(crate) end: End,
     /// Registers at the end (at the signal, if one ended it).
     pub(crate) regs: Regs,
-    /// xmm0 and xmm1 at the end.
-    pub(crate) xmm: [[u64; 2]; 2],
+    /// All other state at the end.
+    pub(crate) area: Box<Area>,
 }
 
 /// What a run starts from.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone)]
 pub(crate) struct Start {
-    /// k0–k7, of which k1 to k7 are loaded where the machine has them.
-    pub(crate) masks: [u64; 8],
-    /// xmm0 and xmm1; the other even and odd ones are the same, and so are mm0 to mm7 (low half).
-    pub(crate) xmm: [[u64; 2]; 2],
+    /// General registers; rip is where to begin.
+    pub(crate) regs: Regs,
+    /// Base of the gs segment.
+    pub(crate) gs: u64,
+    /// All other state.
+    pub(crate) area: Box<Area>,
     /// With TF in the flags: stop at the first boundary in this range of addresses.
     pub(crate) stop: [u64; 2],
 }
 
-/// Runs the code at `regs.rip` with these registers until it lands or faults.
-pub(crate) fn execute(regs: &Regs, start: &Start) -> Outcome {
-    let _guard: MutexGuard<'_, ()> = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
-    install();
-    let _stack = SignalStack::install();
+/// Whether segment bases can be set without the kernel (`HWCAP2_FSGSBASE`).
+pub(crate) fn has_segment_bases() -> bool {
+    // SAFETY: reads a word that the kernel passed.
+    unsafe { libc::getauxval(libc::AT_HWCAP2) & 2 != 0 }
+}
+
+/// Runs the code at `start.regs.rip` until it lands or a signal ends it. `around` gets the
+/// function that does it: to call it in a way of its own.
+pub(crate) fn execute_by(start: &Start, around: impl FnOnce(unsafe extern "C" fn())) -> Outcome {
+    let clean = Area::clean();
+    let mut area = Area::clean();
     let x = EXCHANGE.0.get();
-    // SAFETY: `LOCK` is held, so nothing else uses the exchange area; the trampoline keeps the
-    // ABI's promises, and the code it jumps to is the test's responsibility (module docs).
+    // SAFETY: one thread, by the module's promise; the areas outlive the run.
     unsafe {
-        (*x).gpr = regs.gpr;
-        (*x).rflags = regs.rflags | 0x202;
-        (*x).target = regs.rip;
-        (*x).masks = start.masks;
-        (*x).xmm = start.xmm;
-        (*x).avx512 = u64::from(std::arch::is_x86_feature_detected!("avx512bw"));
-        (*x).avx = u64::from(std::arch::is_x86_feature_detected!("avx"));
-        (*x).fault_signal = 0;
-        (*x).step_rip = start.stop;
-        ffitrace_test_enter();
-        let (rip, rflags) = match (*x).fault_signal {
+        (*x).gpr = start.regs.gpr;
+        (*x).rflags = start.regs.rflags | 0x202;
+        (*x).target = start.regs.rip;
+        (*x).tracked = tracked();
+        (*x).signal = 0;
+        (*x).stop = start.stop;
+        (*x).gs = start.gs;
+        (*x).load = &raw const *start.area;
+        (*x).store = &raw mut *area;
+        (*x).clean = &raw const *clean;
+        (*x).bases = u64::from(has_segment_bases());
+    }
+    around(ffitrace_oracle_enter);
+    // SAFETY: as above; the run is over.
+    unsafe {
+        let (rip, rflags) = match (*x).signal {
             0 => (landing(), (*x).rflags),
-            _ => ((*x).fault_rip, (*x).fault_rflags),
+            _ => ((*x).rip, (*x).signal_rflags),
         };
-        let end = match (*x).fault_signal as i32 {
+        let end = match (*x).signal as i32 {
             0 => End::Done,
-            libc::SIGTRAP => End::Stopped { rip },
-            signal => End::Fault {
+            libc::SIGTRAP => End::Stopped(rip),
+            signal => End::Signal {
                 signal,
-                addr: (*x).fault_addr,
-                rip,
+                code: (*x).code as i32,
+                addr: (*x).addr,
+                error: (*x).error,
             },
         };
         Outcome {
@@ -260,64 +343,64 @@ pub(crate) fn execute(regs: &Regs, start: &Start) -> Outcome {
                 rip,
                 rflags,
             },
-            xmm: (*x).xmm,
+            area,
         }
     }
 }
 
-/// Order of `Regs::gpr` in the signal frame.
-const GREGS: [i32; 16] = [
-    libc::REG_RAX,
-    libc::REG_RCX,
-    libc::REG_RDX,
-    libc::REG_RBX,
-    libc::REG_RSP,
-    libc::REG_RBP,
-    libc::REG_RSI,
-    libc::REG_RDI,
-    libc::REG_R8,
-    libc::REG_R9,
-    libc::REG_R10,
-    libc::REG_R11,
-    libc::REG_R12,
-    libc::REG_R13,
-    libc::REG_R14,
-    libc::REG_R15,
-];
+/// As [`execute_by`], by a plain call.
+pub(crate) fn execute(start: &Start) -> Outcome {
+    execute_by(start, |enter| {
+        // SAFETY: the trampoline keeps the ABI's promises; what it jumps to is the caller's
+        // responsibility (module docs).
+        unsafe { enter() }
+    })
+}
 
 extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let x = EXCHANGE.0.get();
     // SAFETY: the kernel passes valid `info` and `context`; the signal came from code that
     // `execute` runs on this thread, so the exchange area is ours. (A fault elsewhere in the
-    // test process resumes at an unrelated trampoline exit and crashes, as it would anyway.)
+    // process resumes at an unrelated trampoline exit and crashes, as it would anyway.)
     unsafe {
         let context = &mut *context.cast::<libc::ucontext_t>();
         let gregs = &mut context.uc_mcontext.gregs;
         let rip = gregs[libc::REG_RIP as usize] as u64;
         if signal == libc::SIGTRAP {
-            let [from, to] = (*x).step_rip;
+            let [from, to] = (*x).stop;
             if rip < from || rip >= to {
                 if rip == landing() {
-                    gregs[libc::REG_EFL as usize] &= !0x100;
+                    gregs[libc::REG_EFL as usize] &= !(TRAP_FLAG as i64);
                 }
                 return;
             }
         }
-        for (out, reg) in (*x).gpr.iter_mut().zip(GREGS) {
+        for (out, reg) in (*x).gpr.iter_mut().zip(GPR) {
             *out = gregs[reg as usize] as u64;
         }
-        (*x).fault_rip = rip;
-        (*x).fault_rflags = gregs[libc::REG_EFL as usize] as u64 & !0x100;
-        (*x).fault_addr = (*info).si_addr() as u64;
-        (*x).fault_signal = signal as u64;
-        gregs[libc::REG_RIP as usize] = ffitrace_test_out as *const () as i64;
-        gregs[libc::REG_EFL as usize] &= !0x100;
+        (*x).rip = rip;
+        (*x).signal_rflags = gregs[libc::REG_EFL as usize] as u64 & !TRAP_FLAG;
+        (*x).addr = (*info).si_addr() as u64;
+        (*x).code = (*info).si_code as u64;
+        (*x).error = gregs[libc::REG_ERR as usize] as u64;
+        (*x).signal = signal as u64;
+        gregs[libc::REG_RIP as usize] = ffitrace_oracle_out as *const () as i64;
+        gregs[libc::REG_EFL as usize] &= !(TRAP_FLAG as i64);
     }
 }
 
-fn install() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+/// Takes the process's signals over, on a stack of their own. Once, by the thread that runs code.
+pub(crate) fn install() {
+    let memory = Box::leak(vec![0u8; 1 << 17].into_boxed_slice());
+    // SAFETY: the stack is leaked, so it stays; a zeroed sigaction is valid, and `on_signal` has
+    // the SA_SIGINFO signature.
+    unsafe {
+        let stack = libc::stack_t {
+            ss_sp: memory.as_mut_ptr().cast(),
+            ss_flags: 0,
+            ss_size: memory.len(),
+        };
+        assert_eq!(libc::sigaltstack(&stack, ptr::null_mut()), 0);
         for signal in [
             libc::SIGSEGV,
             libc::SIGBUS,
@@ -325,173 +408,16 @@ fn install() {
             libc::SIGILL,
             libc::SIGFPE,
         ] {
-            // SAFETY: a zeroed sigaction is valid, and `on_signal` has the SA_SIGINFO signature.
-            unsafe {
-                let mut action: libc::sigaction = std::mem::zeroed();
-                action.sa_sigaction = on_signal as *const () as usize;
-                action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-                assert_eq!(libc::sigaction(signal, &action, ptr::null_mut()), 0);
-            }
-        }
-    });
-}
-
-/// An alternate signal stack for the current thread while a run lasts.
-struct SignalStack {
-    before: libc::stack_t,
-    _memory: Box<[u8]>,
-}
-
-impl SignalStack {
-    fn install() -> SignalStack {
-        let mut memory = vec![0u8; 1 << 16].into_boxed_slice();
-        // SAFETY: the new stack lives until `drop` has put the previous one back.
-        unsafe {
-            let mut before: libc::stack_t = std::mem::zeroed();
-            let stack = libc::stack_t {
-                ss_sp: memory.as_mut_ptr().cast(),
-                ss_flags: 0,
-                ss_size: memory.len(),
-            };
-            assert_eq!(libc::sigaltstack(&stack, &mut before), 0);
-            SignalStack {
-                before,
-                _memory: memory,
-            }
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_signal as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+            assert_eq!(libc::sigaction(signal, &action, ptr::null_mut()), 0);
         }
     }
 }
 
-impl Drop for SignalStack {
-    fn drop(&mut self) {
-        // SAFETY: `before` is what the kernel reported for this thread.
-        unsafe {
-            libc::sigaltstack(&self.before, ptr::null_mut());
-        }
-    }
-}
-
-/// An owned mapping.
-pub(crate) struct Pages {
-    base: NonNull<u8>,
-    len: usize,
-}
-
-impl Pages {
-    /// Reserves `len` bytes of inaccessible address space.
-    pub(crate) fn reserve(len: usize) -> Pages {
-        Pages::map(
-            None,
-            len,
-            libc::PROT_NONE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-        )
-    }
-
-    fn map(at: Option<u64>, len: usize, prot: i32, flags: i32, fd: i32) -> Pages {
-        // SAFETY: without MAP_FIXED the kernel picks free space; with it, `at` lies in space
-        // that the caller has reserved.
-        let base = unsafe { libc::mmap(at.unwrap_or(0) as *mut _, len, prot, flags, fd, 0) };
-        assert_ne!(base, libc::MAP_FAILED, "mmap of {len} bytes");
-        Pages {
-            base: NonNull::new(base.cast()).expect("mmap returned null"),
-            len,
-        }
-    }
-
-    /// Address of the first byte.
-    pub(crate) fn addr(&self) -> u64 {
-        self.base.as_ptr() as u64
-    }
-
-    /// Changes the protection of `len` bytes at `offset`.
-    pub(crate) fn protect(&self, offset: usize, len: usize, prot: i32) {
-        assert!(offset + len <= self.len);
-        // SAFETY: the range lies in this mapping, and tests hold no references into it.
-        let result = unsafe { libc::mprotect(self.base.as_ptr().add(offset).cast(), len, prot) };
-        assert_eq!(result, 0);
-    }
-
-    /// Maps `len` bytes of `fd` shared at `offset`, in place of what is there.
-    pub(crate) fn overlay(&self, offset: usize, len: usize, prot: i32, fd: i32) {
-        assert!(offset + len <= self.len);
-        let at = self.addr() + offset as u64;
-        let flags = libc::MAP_SHARED | libc::MAP_FIXED;
-        std::mem::forget(Pages::map(Some(at), len, prot, flags, fd));
-    }
-
-    /// Copies bytes in. The range must be accessible.
-    pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
-        assert!(offset + bytes.len() <= self.len);
-        // SAFETY: in bounds (above), writable as the caller says, and no references exist.
-        unsafe {
-            ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.as_ptr().add(offset), bytes.len());
-        }
-    }
-
-    /// Copies bytes out. The range must be accessible.
-    pub(crate) fn read(&self, offset: usize, len: usize) -> Vec<u8> {
-        assert!(offset + len <= self.len);
-        let mut bytes = vec![0; len];
-        // SAFETY: as in `write`.
-        unsafe {
-            ptr::copy_nonoverlapping(self.base.as_ptr().add(offset), bytes.as_mut_ptr(), len);
-        }
-        bytes
-    }
-}
-
-impl Drop for Pages {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and no references into it exist.
-        unsafe {
-            libc::munmap(self.base.as_ptr().cast(), self.len);
-        }
-    }
-}
-
-/// A memfd of `len` bytes.
-pub(crate) fn memfd(len: usize) -> std::os::fd::OwnedFd {
-    let fd = rustix::fs::memfd_create("ffitrace-test", rustix::fs::MemfdFlags::CLOEXEC)
-        .expect("memfd_create");
-    rustix::fs::ftruncate(&fd, len as u64).expect("ftruncate");
-    fd
-}
-
-/// Executable memory: written through one view, run in the other.
-pub(crate) struct Code {
-    writable: Pages,
-    runnable: Pages,
-}
-
-impl Code {
-    /// `len` bytes, a multiple of the page size.
-    pub(crate) fn new(len: usize) -> Code {
-        use std::os::fd::AsRawFd;
-        let fd = memfd(len);
-        let (writable, runnable) = (Pages::reserve(len), Pages::reserve(len));
-        writable.overlay(0, len, libc::PROT_READ | libc::PROT_WRITE, fd.as_raw_fd());
-        runnable.overlay(0, len, libc::PROT_READ | libc::PROT_EXEC, fd.as_raw_fd());
-        Code { writable, runnable }
-    }
-
-    /// Puts bytes at `offset` and returns the address to run them at.
-    pub(crate) fn put(&self, offset: usize, bytes: &[u8]) -> u64 {
-        self.writable.write(offset, bytes);
-        self.runnable.addr() + offset as u64
-    }
-
-    /// Puts an instruction at `offset`, followed by a jump to the landing.
-    pub(crate) fn put_and_land(&self, offset: usize, bytes: &[u8]) -> u64 {
-        let mut code = bytes.to_vec();
-        code.extend([0xff, 0x25, 0, 0, 0, 0]); // jmp [rip+0]
-        code.extend(landing().to_le_bytes());
-        self.put(offset, &code)
-    }
-
-    /// Address that `offset` runs at.
-    pub(crate) fn addr(&self, offset: usize) -> u64 {
-        self.runnable.addr() + offset as u64
-    }
+/// Base of the fs segment of this thread.
+pub(crate) fn fs_base() -> u64 {
+    let safe = tracer_user::resume::safe::Safe::promise();
+    tracer_user::resume::safe::segment_bases(safe).0
 }

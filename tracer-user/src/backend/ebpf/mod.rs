@@ -12,6 +12,7 @@
 //! does.
 
 mod error;
+mod guests;
 mod log;
 mod prologue;
 mod recorder;
@@ -36,7 +37,7 @@ pub use error::EbpfError;
 pub use recorder::Kernel;
 pub use ring::RingView;
 
-use crate::host::facts;
+use crate::{host::facts, resume::gate};
 
 /// Environment variable with the path of an object to use instead of the embedded one.
 const OBJECT_VARIABLE: &str = "FFITRACE_BPF_OBJECT";
@@ -62,6 +63,7 @@ pub struct Ebpf {
     programs: aya::Ebpf,
     records: RingBuf<MapData>,
     pages: ring::RingPages,
+    guests: guests::GuestPage,
     sessions: HashMap<MapData, u32, SessionWords>,
     counters: HashMap<MapData, u32, CounterWords>,
     /// Process id as the kernel knows it.
@@ -123,6 +125,7 @@ impl Ebpf {
         let level_byte = level.map_or(0, |level| level as u8);
         let mut programs = EbpfLoader::new()
             .override_global(names::SOLE_PROCESS, &process, true)
+            .override_global(names::MARKER, &gate::marked(), true)
             .override_global(aya_log::LEVEL, &level_byte, false)
             .load(&object)
             .map_err(EbpfError::from_open)?;
@@ -137,6 +140,12 @@ impl Ebpf {
             .map_err(|error| EbpfError::from_map(names::RECORDS, error))?;
         let pages = ring::RingPages::map(records.as_fd(), u64::from(RING_BYTES))
             .map_err(|error| EbpfError::from_map(names::RECORDS, error.into()))?;
+        let Map::Array(list) = take_map(&mut programs, names::GUESTS)? else {
+            let reason = format!("its map `{}` is no array", names::GUESTS);
+            return Err(EbpfError::Object { reason });
+        };
+        let guests = guests::GuestPage::map(list)
+            .map_err(|error| EbpfError::from_map(names::GUESTS, error.into()))?;
         let sessions = HashMap::try_from(take_map(&mut programs, names::SESSIONS)?)
             .map_err(|error| EbpfError::from_map(names::SESSIONS, error))?;
         let counters = HashMap::try_from(take_map(&mut programs, names::COUNTERS)?)
@@ -147,6 +156,7 @@ impl Ebpf {
             programs,
             records,
             pages,
+            guests,
             sessions,
             counters,
             process,
@@ -306,6 +316,11 @@ impl Ebpf {
     /// How full the ring is, readable in a signal handler.
     pub fn ring_view(&self) -> RingView {
         self.pages.view()
+    }
+
+    /// The list of processes that share this one's memory, which the programs read.
+    pub fn guests(&self) -> *mut tracer_ebpf::Guests {
+        self.guests.list()
     }
 
     /// Totals of this process since [`Ebpf::open`].

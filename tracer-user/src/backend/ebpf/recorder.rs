@@ -6,7 +6,7 @@ use super::{Ebpf, Returns, RingView};
 use crate::{
     backend::{Backend, BackendError, Emitted, Recorder, inproc::drain_user_ring},
     pipeline::StringRule,
-    resume::{Engine, Recording},
+    resume::{Engine, Recording, gate},
 };
 
 /// The kernel's records, and those of the handler that complete them.
@@ -39,6 +39,10 @@ impl Recorder for Kernel {
         Some(self.ebpf.ring_view())
     }
 
+    fn guests(&self) -> *mut tracer_ebpf::Guests {
+        self.ebpf.guests()
+    }
+
     fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
         // Faults first: what completes one is written after it.
         self.ebpf.drain(each) + drain_user_ring(self.engine, each)
@@ -49,6 +53,7 @@ impl Recorder for Kernel {
         Ok(Emitted {
             emitted: counters.emitted + counters.other_dropped,
             dropped: counters.dropped + counters.other_dropped,
+            probed: Some((counters.calls_entered, counters.calls_returned)),
         })
     }
 
@@ -60,14 +65,13 @@ impl Recorder for Kernel {
         id: u64,
     ) -> Result<(), BackendError> {
         self.ebpf.unprobe();
-        let returns = Returns::of(library);
+        let returns = if gate::covers_return_probes() {
+            Returns::of(library)
+        } else {
+            Returns::Unseen
+        };
         Ok(self
             .ebpf
             .probe_function(library, file_offset, name, id, returns)?)
-    }
-
-    fn probed_calls(&self) -> Option<(u64, u64)> {
-        let counters = self.ebpf.counters().ok()?;
-        Some((counters.calls_entered, counters.calls_returned))
     }
 }

@@ -25,12 +25,13 @@ impl Held {
     }
 
     /// Lets the thread go on with the first signal that was held back; the others are sent anew.
-    pub(super) fn deliver(self, safe: Safe, process: i32, tid: i32) -> Result<(), Gone> {
+    pub(super) fn deliver(self, safe: Safe, tid: i32) -> Result<(), Gone> {
         let mut held = self.signals.into_iter().flatten();
         let first = held.next();
         for (signal, _) in held {
-            // SAFETY: tgkill takes numbers only.
-            unsafe { libc::syscall(libc::SYS_tgkill, process, tid, signal) };
+            // By the thread alone: it may be one of another process that shares the memory.
+            // SAFETY: tkill takes numbers only.
+            unsafe { libc::syscall(libc::SYS_tkill, tid, signal) };
         }
         match first {
             None => tracee::resume(safe, tid, 0),

@@ -27,15 +27,14 @@ use std::{
 
 use super::{Backend, BackendError, Emitted, Recorder, inproc::drain_user_ring};
 use crate::{
+    decode,
     pipeline::StringRule,
     resume::{
         Engine, Recording,
         safe::{self, Safe},
+        signals::LET_GO,
     },
 };
-
-/// Real-time signal by which the traced thread asks to be let go.
-const LET_GO: i32 = 61;
 
 /// States of [`SharedWords::supervisor`](crate::resume::SharedWords::supervisor).
 mod state {
@@ -43,6 +42,8 @@ mod state {
     /// The parent allowed the supervisor to attach.
     pub(super) const GO: u32 = 1;
     pub(super) const ATTACHED: u32 = 2;
+    /// The traced thread is about to ask to be let go.
+    pub(super) const LET_GO: u32 = 3;
     /// Attaching failed; the error number is added.
     pub(super) const FAILED: u32 = 1000;
 }
@@ -90,11 +91,11 @@ impl Ptrace {
         word.store(state::STARTING, Ordering::Release);
         let thread = safe::thread_id(safe);
         let process = safe::process_id(safe);
-        // SAFETY: ignoring LET_GO only matters where no supervisor takes it. After fork the
-        // child runs `supervise` alone, which never returns and keeps to the rules for children
-        // of threaded processes.
+        // The supervisor may not be the first to decode: that allocates.
+        decode::peek(&[], 0);
+        // SAFETY: after fork the child runs `supervise` alone, which never returns and keeps to the
+        // rules for children of threaded processes.
         let child = unsafe {
-            libc::signal(LET_GO, libc::SIG_IGN);
             match libc::fork() {
                 0 => supervisor::supervise(safe, engine, process, thread),
                 child => child,
@@ -166,6 +167,7 @@ impl Recorder for Ptrace {
         Ok(Emitted {
             emitted: self.engine.faults(),
             dropped: 0,
+            probed: None,
         })
     }
 
@@ -189,6 +191,8 @@ impl Recorder for Ptrace {
 impl Drop for Ptrace {
     fn drop(&mut self) {
         if !ended(self.child) {
+            let word = &self.engine.words().supervisor;
+            word.store(state::LET_GO, Ordering::Release);
             safe::signal_thread(Safe::promise(), self.thread, LET_GO);
             reap(self.child);
         }

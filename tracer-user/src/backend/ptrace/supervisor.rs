@@ -7,26 +7,37 @@
 
 use std::sync::atomic::Ordering;
 
-use tracer_ebpf::{AuxRecord, FaultRecord, LAYOUT_VERSION, RecordHeader, kind};
+use iced_x86::{Instruction, Mnemonic};
+use tracer_ebpf::{DELTA, FaultRecord, LAYOUT_VERSION, RecordHeader, kind};
 
 use super::{
-    LET_GO,
     held::Held,
     state,
     tracee::{self, Gone, Stop},
     wait_while,
 };
-use crate::resume::{
-    Engine,
-    safe::{self, Safe},
+use crate::{
+    decode::{self, Needs},
+    resume::{
+        Engine,
+        aux::Stopped,
+        frame::TRAP_FLAG,
+        safe::{self, Safe},
+        signals::LET_GO,
+        xstate::XState,
+    },
 };
 
 /// Threads that can be followed at once.
 const THREADS: usize = 4096;
-/// Pages that one instruction may need: two operands of 64 bytes span four, an xsave area five.
-const PAGES: usize = 16;
-/// `PTRACE_EVENT_CLONE` and `PTRACE_EVENT_STOP` of ptrace.h.
+/// Pages that one instruction may need: sixteen lanes of a gather span two each, and so do the
+/// sixteen rows of a tile.
+const PAGES: usize = 34;
+/// `PTRACE_EVENT_*` of ptrace.h.
+const EVENT_VFORK: i32 = 2;
 const EVENT_CLONE: i32 = 3;
+const EVENT_EXEC: i32 = 4;
+const EVENT_VFORK_DONE: i32 = 5;
 const EVENT_STOP: i32 = 128;
 /// `si_code` of a SIGSEGV by protection.
 const SEGV_ACCERR: i32 = 2;
@@ -36,6 +47,9 @@ enum Running {
     Yes,
     /// Stopped to let another thread step.
     Paused,
+    /// Waits in the kernel for a child that uses its memory, where nothing but a fatal signal
+    /// reaches it.
+    InVfork,
     /// Stopped with something that is not dealt with yet.
     Pending(Stop),
 }
@@ -149,6 +163,12 @@ impl Supervisor<'_> {
             .find(|thread| thread.tid == tid)
     }
 
+    fn set_running(&mut self, tid: i32, running: Running) {
+        if let Some(thread) = self.find(tid) {
+            thread.running = running;
+        }
+    }
+
     fn remove(&mut self, tid: i32) {
         for thread in &mut self.threads[..self.used] {
             if thread.is_some_and(|thread| thread.tid == tid) {
@@ -183,17 +203,30 @@ impl Supervisor<'_> {
                 self.remove(tid);
                 Ok(())
             }
-            Stop::Signal(LET_GO) => {
+            // Native code may use the signal too.
+            Stop::Signal(LET_GO) if self.asked_to_let_go() => {
                 self.let_go(tid);
                 return false;
             }
             Stop::Signal(libc::SIGSEGV) => self.segv(tid),
             Stop::Signal(signal) => tracee::resume(safe, tid, signal),
-            Stop::Event(EVENT_CLONE, _) => {
+            Stop::Event(event @ (EVENT_CLONE | EVENT_VFORK), _) => {
                 if let Ok(new) = tracee::event_message(safe, tid) {
                     self.add(new as i32);
                 }
+                if event == EVENT_VFORK {
+                    self.set_running(tid, Running::InVfork);
+                }
                 tracee::resume(safe, tid, 0)
+            }
+            Stop::Event(EVENT_VFORK_DONE, _) => {
+                self.set_running(tid, Running::Yes);
+                tracee::resume(safe, tid, 0)
+            }
+            // Another program, with a memory of its own.
+            Stop::Event(EVENT_EXEC, _) => {
+                self.remove(tid);
+                tracee::detach(safe, tid)
             }
             Stop::Event(
                 EVENT_STOP,
@@ -208,6 +241,10 @@ impl Supervisor<'_> {
             self.remove(tid);
         }
         true
+    }
+
+    fn asked_to_let_go(&self) -> bool {
+        self.engine.words().supervisor.load(Ordering::Acquire) == state::LET_GO
     }
 
     /// Detaches from all threads; `tid` is the one that asked.
@@ -236,7 +273,8 @@ impl Supervisor<'_> {
     /// One access: record, open, step, close, go on.
     fn access(&mut self, tid: i32, addr: u64, regs: libc::user_regs_struct) -> Result<(), Gone> {
         self.follow();
-        self.record(tid, addr, &regs)?;
+        let instruction = self.record(tid, addr, &regs)?;
+        let in_parts = instruction.is_some_and(|it| Needs::of(&it).in_parts());
         let alone = self.count == 1;
         if !alone {
             self.pause_others(tid);
@@ -256,7 +294,13 @@ impl Supervisor<'_> {
             let rights = libc::PROT_READ | libc::PROT_WRITE;
             self.protect(tid, &regs, next, rights, &mut held)?;
             tracee::set_registers(self.safe, tid, &regs)?;
-            match self.step_once(tid, &mut held)? {
+            let mut raised = self.step_once(tid, &mut held)?;
+            // The trap of the parts that are done came in place of the fault of the next.
+            while in_parts && raised.is_none() && tracee::registers(self.safe, tid)?.rip == regs.rip
+            {
+                raised = self.step_once(tid, &mut held)?;
+            }
+            match raised {
                 None => break,
                 Some(libc::SIGSEGV) => {
                     let info = tracee::signal_info(self.safe, tid)?;
@@ -279,6 +323,11 @@ impl Supervisor<'_> {
             }
         }
         let after = tracee::registers(self.safe, tid)?;
+        if instruction.is_some_and(|it| matches!(it.mnemonic(), Mnemonic::Pushf | Mnemonic::Pushfq))
+            && regs.eflags & TRAP_FLAG == 0
+        {
+            self.unpush_trap_flag(tid, after.rsp)?;
+        }
         for page in &pages[..open] {
             self.protect(tid, &after, *page, libc::PROT_NONE, &mut held)?;
         }
@@ -286,7 +335,23 @@ impl Supervisor<'_> {
         if !alone {
             self.resume_others();
         }
-        held.deliver(self.safe, self.process, tid)
+        held.deliver(self.safe, tid)
+    }
+
+    /// Takes the trap flag of the step out of the flags that the instruction pushed at `rsp`.
+    fn unpush_trap_flag(&self, tid: i32, rsp: u64) -> Result<(), Gone> {
+        // The flag is the lowest bit of the second byte.
+        let at = rsp.wrapping_add(1);
+        if !self.engine.session().is_native(at) {
+            return Ok(());
+        }
+        let (word, shift) = ((at & !7) + DELTA, 8 * (at & 7));
+        let mut bytes = [0; 8];
+        if safe::read_memory(self.safe, self.process, word, &mut bytes) == bytes.len() {
+            let value = u64::from_le_bytes(bytes) & !(1 << shift);
+            tracee::poke(self.safe, tid, word, value)?;
+        }
+        Ok(())
     }
 
     /// Keeps to the processor of the traced thread: the two take turns, and waking another
@@ -313,7 +378,12 @@ impl Supervisor<'_> {
         };
     }
 
-    fn record(&mut self, tid: i32, addr: u64, regs: &libc::user_regs_struct) -> Result<(), Gone> {
+    fn record(
+        &mut self,
+        tid: i32,
+        addr: u64,
+        regs: &libc::user_regs_struct,
+    ) -> Result<Option<Instruction>, Gone> {
         let safe = self.safe;
         let mut insn = [0; 15];
         let insn_len = safe::read_memory(safe, self.process, regs.rip, &mut insn) as u8;
@@ -343,21 +413,23 @@ impl Supervisor<'_> {
                 regs: record_regs,
             },
         );
-        if may_need_aux(&insn) {
-            let masks = tracee::masks(safe, tid, self.engine.mask_offset())?;
-            self.engine.push(
-                safe,
-                &AuxRecord {
-                    header: header(kind::AUX),
-                    ip: regs.rip,
-                    fs_base: regs.fs_base,
-                    gs_base: regs.gs_base,
-                    masks,
-                },
-            );
+        let instruction = decode::peek(&insn[..usize::from(insn_len)], regs.rip);
+        let needs = instruction.map_or(Needs::default(), |it| Needs::of(&it));
+        if needs.any() {
+            let mut area = [0; tracee::XSTATE_BYTES];
+            let len = tracee::xstate(safe, tid, &mut area)?;
+            let stopped = Stopped {
+                process: self.process,
+                regs: &record_regs,
+                state: XState::new(&area[..len], self.engine.offsets),
+                bases: (regs.fs_base, regs.gs_base),
+            };
+            let session = self.engine.session();
+            let aux = stopped.record(safe, header(kind::AUX), &needs, session);
+            self.engine.push(safe, &aux);
         }
         self.engine.make_room(safe);
-        Ok(())
+        Ok(instruction)
     }
 
     /// Has the stopped thread change the protection of a page. Its registers are left as the
@@ -455,17 +527,4 @@ impl Supervisor<'_> {
             }
         }
     }
-}
-
-/// Whether the instruction may depend on mask registers or segment bases: it has an EVEX prefix
-/// or an `fs` or `gs` override (Intel SDM volume 2, 2.1 and 2.7).
-fn may_need_aux(bytes: &[u8; 15]) -> bool {
-    for byte in bytes {
-        match byte {
-            0x64 | 0x65 | 0x62 => return true,
-            0x66 | 0x67 | 0x2e | 0x36 | 0x3e | 0x26 | 0xf0 | 0xf2 | 0xf3 => {}
-            _ => return false,
-        }
-    }
-    false
 }

@@ -10,7 +10,7 @@ use tracer_ebpf::Regs;
 use crate::resume::safe::Safe;
 
 /// Largest xsave area that is read: AMX state included it is some 11 KiB.
-const XSTATE_BYTES: usize = 16 << 10;
+pub(super) const XSTATE_BYTES: usize = 16 << 10;
 /// `NT_X86_XSTATE` of elf.h.
 const NT_X86_XSTATE: u64 = 0x202;
 
@@ -48,15 +48,14 @@ fn request(_: Safe, request: u32, tid: i32, addr: u64, data: u64) -> Result<(), 
     if result < 0 { Err(Gone) } else { Ok(()) }
 }
 
-/// Begins to trace a thread and, later, those it starts.
+/// Begins to trace a thread and, later, those it starts, and processes that share its memory while
+/// it waits for them.
 pub(super) fn seize(safe: Safe, tid: i32) -> Result<(), Gone> {
-    request(
-        safe,
-        libc::PTRACE_SEIZE,
-        tid,
-        0,
-        libc::PTRACE_O_TRACECLONE as u64,
-    )
+    let options = libc::PTRACE_O_TRACECLONE
+        | libc::PTRACE_O_TRACEVFORK
+        | libc::PTRACE_O_TRACEVFORKDONE
+        | libc::PTRACE_O_TRACEEXEC;
+    request(safe, libc::PTRACE_SEIZE, tid, 0, options as u64)
 }
 
 /// Lets the thread run, delivering `signal` (0 for none).
@@ -139,6 +138,11 @@ pub(super) fn set_registers(
     )
 }
 
+/// Writes a word of the thread's memory.
+pub(super) fn poke(safe: Safe, tid: i32, addr: u64, word: u64) -> Result<(), Gone> {
+    request(safe, libc::PTRACE_POKEDATA, tid, addr, word)
+}
+
 /// Registers in the order of the record.
 pub(super) fn record_regs(regs: &libc::user_regs_struct) -> Regs {
     Regs {
@@ -151,9 +155,8 @@ pub(super) fn record_regs(regs: &libc::user_regs_struct) -> Regs {
     }
 }
 
-/// Mask registers k0–k7 of a stopped thread; `offset` as in the signal frame.
-pub(super) fn masks(safe: Safe, tid: i32, offset: usize) -> Result<[u64; 8], Gone> {
-    let mut area = [0u8; XSTATE_BYTES];
+/// Reads the xsave area of a stopped thread into `area` and returns how many bytes it has.
+pub(super) fn xstate(safe: Safe, tid: i32, area: &mut [u8; XSTATE_BYTES]) -> Result<usize, Gone> {
     let mut vector = libc::iovec {
         iov_base: area.as_mut_ptr().cast(),
         iov_len: area.len(),
@@ -165,10 +168,7 @@ pub(super) fn masks(safe: Safe, tid: i32, offset: usize) -> Result<[u64; 8], Gon
         NT_X86_XSTATE,
         &raw mut vector as u64,
     )?;
-    Ok(crate::resume::frame::masks_of(
-        &area[..vector.iov_len.min(XSTATE_BYTES)],
-        offset,
-    ))
+    Ok(vector.iov_len.min(area.len()))
 }
 
 /// Waits for thread `tid` (-1: any) to stop or end. None where there is nothing left to wait for.
