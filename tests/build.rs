@@ -6,8 +6,14 @@
 //!                         ──► libfx_stripped.so  -O2 -g, then only dynamic symbols
 //! simd                    ──► libfx_simd.so      -O2 -g
 //! unwind                  ──► libfx_unwind.so    -O2 -g
+//! preload                 ──► libfx_preload.so   -O2 -g
 //! dep, uses_dep           ──► libfx_dep.so, libfx_uses_dep.so (linked to it)
+//! sweep                   ──► libfx_sweep.so, libfx_sweep_musl.so (musl's functions inside)
+//! lib_png, lib_lz4, …     ──► libfx_png.so, libfx_lz4.so, … (linked to the real library)
 //! ```
+//!
+//! Those in the last two lines need packages of their own. What cannot be built is noted in
+//! `<library>.missing`; the tests that want it fail with what that says.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -18,12 +24,28 @@ const GENERAL: &[&str] = &[
     "crash",
     "flow",
     "operands",
+    "overread",
+    "peers",
     "processes",
     "repstr",
+    "signals",
+    "sort",
+    "steps",
     "strings",
     "sys",
+    "syscalls",
     "values",
     "widths",
+];
+
+/// Fixture, what to link it to, and the Debian package that has that.
+const REAL: &[(&str, &str, &str)] = &[
+    ("crypto", "-lcrypto", "libssl-dev"),
+    ("jpeg", "-ljpeg", "libjpeg-dev"),
+    ("lz4", "-llz4", "liblz4-dev"),
+    ("png", "-lpng16", "libpng-dev"),
+    ("sqlite", "-lsqlite3", "libsqlite3-dev"),
+    ("zstd", "-lzstd", "libzstd-dev"),
 ];
 
 fn main() {
@@ -51,6 +73,7 @@ fn main() {
     );
     shared(&out, "fx_simd", &sources(&["simd"]), &["-O2"], &[]);
     shared(&out, "fx_unwind", &sources(&["unwind"]), &["-O2"], &[]);
+    shared(&out, "fx_preload", &sources(&["preload"]), &["-O2"], &[]);
     shared(&out, "fx_dep", &sources(&["dep"]), &["-O2"], &[]);
     let search = format!("-L{}", out.display());
     shared(
@@ -60,10 +83,61 @@ fn main() {
         &["-O2"],
         &[&search, "-lfx_dep", "-Wl,-rpath,$ORIGIN"],
     );
+
+    let sweep = sources(&["sweep"]);
+    shared(&out, "fx_sweep", &sweep, &["-O2", "-fno-builtin"], &[]);
+    let copies = [
+        "-L/usr/lib/x86_64-linux-musl",
+        "-l:libc.a",
+        "-Wl,--exclude-libs,ALL",
+        "-Wl,-z,defs",
+    ];
+    let flags = ["-O2", "-fno-builtin", "-DMUSL", "-nostdlib"];
+    optional(&out, "fx_sweep_musl", &sweep, &flags, &copies, "musl-dev");
+    for (name, link, package) in REAL {
+        let source = sources(&[&format!("lib_{name}")]);
+        let name = format!("fx_{name}");
+        optional(&out, &name, &source, &["-O2"], &[link], package);
+    }
+}
+
+/// As [`shared`], where the C compiler may lack what `package` has.
+fn optional(
+    out: &Path,
+    name: &str,
+    sources: &[PathBuf],
+    flags: &[&str],
+    link: &[&str],
+    package: &str,
+) {
+    let missing = out.join(format!("lib{name}.so.missing"));
+    match compile(out, name, sources, flags, link) {
+        Ok(()) => {
+            // Not there, unless an earlier build failed.
+            let _ = std::fs::remove_file(missing);
+        }
+        Err(text) => {
+            println!("cargo:warning=lib{name}.so was not built: is {package} installed?");
+            let text = format!("is the package {package} installed?\n{text}");
+            std::fs::write(&missing, text).expect("OUT_DIR can be written to");
+        }
+    }
 }
 
 /// Compiles and links `lib<name>.so` in one go.
 fn shared(out: &Path, name: &str, sources: &[PathBuf], flags: &[&str], link: &[&str]) {
+    if let Err(text) = compile(out, name, sources, flags, link) {
+        panic!("{text}");
+    }
+}
+
+fn compile(
+    out: &Path,
+    name: &str,
+    sources: &[PathBuf],
+    flags: &[&str],
+    link: &[&str],
+) -> Result<(), String> {
     let compiler = cc::Build::new().no_default_flags(true).get_compiler();
     let mut command = compiler.to_command();
     command
@@ -97,5 +171,11 @@ fn shared(out: &Path, name: &str, sources: &[PathBuf], flags: &[&str], link: &[&
     for line in text.lines().filter(|line| line.contains("warning:")) {
         println!("cargo:warning={line}");
     }
-    assert!(output.status.success(), "{command:?} failed:\n{text}");
+    if !output.status.success() {
+        // Not the command as such, which comes with the whole environment.
+        let program = command.get_program();
+        let arguments: Vec<_> = command.get_args().collect();
+        return Err(format!("{program:?} {arguments:?} failed:\n{text}"));
+    }
+    Ok(())
 }

@@ -14,6 +14,7 @@ use crate::check;
 use crate::host::Need;
 use crate::process::{self, Finished};
 use crate::report::{Event, Report, hex};
+use crate::without_dispatch;
 
 /// A recorder that traces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,8 +63,12 @@ pub struct Call {
     pub options: Vec<String>,
     /// `--backend`.
     pub backend: &'static str,
+    /// Environment variables, beside those of the test.
+    pub environment: Vec<(String, String)>,
     /// Whether to ask for the event log too.
     pub events: bool,
+    /// Whether the host has Syscall User Dispatch.
+    pub dispatch: bool,
     /// The harness gives up after this time.
     pub limit: Duration,
 }
@@ -88,7 +93,9 @@ impl Call {
             bindings: Vec::new(),
             options: Vec::new(),
             backend: backend.name(),
+            environment: Vec::new(),
             events: false,
+            dispatch: true,
             limit: Duration::from_secs(60),
         }
     }
@@ -105,9 +112,27 @@ impl Call {
         self
     }
 
+    /// Makes the call without tracing it, for comparison.
+    pub fn untraced(mut self) -> Call {
+        self.backend = "none";
+        self
+    }
+
+    /// Sets an environment variable for the run.
+    pub fn variable(mut self, name: &str, value: &str) -> Call {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
     /// Asks for the event log.
     pub fn with_events(mut self) -> Call {
         self.events = true;
+        self
+    }
+
+    /// Runs it as on a host without Syscall User Dispatch.
+    pub fn without_dispatch(mut self) -> Call {
+        self.dispatch = false;
         self
     }
 
@@ -127,7 +152,11 @@ impl Call {
             .args(&self.bindings);
         command
             .args(["--backend", self.backend])
-            .args(&self.options);
+            .args(&self.options)
+            .envs(self.environment.iter().cloned());
+        if !self.dispatch {
+            without_dispatch::deny(&mut command);
+        }
         Ok(command)
     }
 

@@ -84,15 +84,6 @@ impl Default for Buffer {
     }
 }
 
-/// How much is demanded of a case.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Demand {
-    /// Everything as expected.
-    Exact,
-    /// As expected, or refused by name as `unsupported`; never anything else.
-    ExactOrRefused,
-}
-
 /// A call and what it must be reported to have done.
 #[derive(Clone)]
 pub struct Case {
@@ -108,7 +99,6 @@ pub struct Case {
     buffers: BTreeMap<String, Buffer>,
     events: Option<Vec<(char, String, i64, u64)>>,
     same_order: bool,
-    demand: Demand,
 }
 
 impl Case {
@@ -131,7 +121,6 @@ impl Case {
             buffers: BTreeMap::new(),
             events: None,
             same_order: true,
-            demand: Demand::Exact,
         }
     }
 
@@ -302,12 +291,6 @@ impl Case {
         self
     }
 
-    /// A refusal by name is an answer too.
-    pub fn or_refused(mut self) -> Case {
-        self.demand = Demand::ExactOrRefused;
-        self
-    }
-
     fn call(&self, lib: Lib, backend: Backend) -> Call {
         Call::new(lib.path(), &self.prototype, backend)
             .bind(self.bindings.clone())
@@ -315,13 +298,8 @@ impl Case {
             .with_events()
     }
 
-    /// Compares one run with the expectation. A refusal, where allowed, is returned as its message.
-    fn check(&self, outcome: &Outcome) -> Result<Option<String>> {
-        if self.demand == Demand::ExactOrRefused && outcome.has_unsupported() {
-            let mut kinds = outcome.report.violations.iter();
-            let refusal = kinds.find(|violation| violation.kind == "unsupported");
-            return Ok(refusal.map(|violation| violation.message.clone()));
-        }
+    /// Compares one run with the expectation.
+    fn check(&self, outcome: &Outcome) -> Result<()> {
         outcome.expect_code(0)?;
         if let Some(expected) = &self.ret {
             let ret = outcome
@@ -375,6 +353,6 @@ impl Case {
         if let Some(expected) = &self.events {
             same("events", expected, &plain(&outcome.events)?)?;
         }
-        Ok(None)
+        Ok(())
     }
 }

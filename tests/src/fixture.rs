@@ -18,8 +18,26 @@ pub enum Lib {
     Simd,
     /// Imports an unwinder.
     Unwind,
+    /// For `LD_PRELOAD`: has a signal handler.
+    Preload,
     /// Linked to a dependency; has hidden and static functions.
     UsesDep,
+    /// libc's string functions at many sizes.
+    Sweep,
+    /// The same, with musl's functions linked into the library.
+    SweepMusl,
+    /// Linked to libcrypto.
+    Crypto,
+    /// Linked to libjpeg.
+    Jpeg,
+    /// Linked to liblz4.
+    Lz4,
+    /// Linked to libpng.
+    Png,
+    /// Linked to libsqlite3.
+    Sqlite,
+    /// Linked to libzstd.
+    Zstd,
 }
 
 impl Lib {
@@ -31,13 +49,35 @@ impl Lib {
             Lib::Stripped => "libfx_stripped.so",
             Lib::Simd => "libfx_simd.so",
             Lib::Unwind => "libfx_unwind.so",
+            Lib::Preload => "libfx_preload.so",
             Lib::UsesDep => "libfx_uses_dep.so",
+            Lib::Sweep => "libfx_sweep.so",
+            Lib::SweepMusl => "libfx_sweep_musl.so",
+            Lib::Crypto => "libfx_crypto.so",
+            Lib::Jpeg => "libfx_jpeg.so",
+            Lib::Lz4 => "libfx_lz4.so",
+            Lib::Png => "libfx_png.so",
+            Lib::Sqlite => "libfx_sqlite.so",
+            Lib::Zstd => "libfx_zstd.so",
         }
     }
 
     /// Where the build put it.
     pub fn path(self) -> PathBuf {
         Path::new(env!("FFITRACE_NATIVE_LIB")).join(self.file_name())
+    }
+
+    /// The path of a library that needs a package of its own.
+    ///
+    /// # Errors
+    /// Says what the build lacked. A test passes that on: it must not pass for want of a library.
+    pub fn built(self) -> Result<PathBuf> {
+        let path = self.path();
+        let missing = format!("{}.missing", path.display());
+        match fs::read_to_string(&missing) {
+            Ok(why) => bail!("{} was not built: {why}", self.file_name()),
+            Err(_) => Ok(path),
+        }
     }
 }
 

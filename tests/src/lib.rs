@@ -20,6 +20,7 @@ pub mod host;
 pub mod process;
 pub mod report;
 pub mod suite;
+pub mod without_dispatch;
 
 /// Fails the test with a message unless the condition holds.
 #[macro_export]

@@ -20,8 +20,25 @@ pub struct Report {
     pub allocations: Vec<Allocation>,
     /// In the order in which they were found.
     pub violations: Vec<Violation>,
+    /// Benign over-reads, with `--verbose`.
+    #[serde(default)]
+    pub overreads: Vec<Violation>,
+    /// Instructions that were single-stepped.
+    #[serde(default)]
+    pub stepped: Vec<Stepped>,
     /// Totals.
     pub stats: Stats,
+}
+
+/// An instruction that was single-stepped.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Stepped {
+    /// `function+0x…`.
+    pub symbol: String,
+    /// Its text.
+    pub instruction: Option<String>,
+    /// How often.
+    pub count: u64,
 }
 
 /// A function's result.
@@ -147,6 +164,8 @@ pub struct Stats {
     pub translated: u64,
     /// System calls of native code.
     pub syscalls: u64,
+    /// Single steps.
+    pub steps: u64,
     /// Records that the recorder wanted to write.
     pub emitted: u64,
     /// Records that became events.
@@ -161,6 +180,8 @@ pub struct Stats {
     pub wall_ns: Int,
     /// Distinct instructions.
     pub sites: u64,
+    /// Over-reads of string functions that are no violation.
+    pub overreads: u64,
 }
 
 /// One line of `--events FILE.jsonl`.

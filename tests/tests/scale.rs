@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ffitrace_tests::call::{Backend, Call, Outcome};
 use ffitrace_tests::check;
 use ffitrace_tests::fixture::Lib;
@@ -26,8 +26,9 @@ fn main() -> ExitCode {
                 million(backend, kind, &notes)
             });
         }
+        let notes = suite.notes();
         suite.add(named("threads_lose_nothing"), backend.needs(), move || {
-            threads(backend)
+            threads(backend, &notes)
         });
         suite.add(named("large_arena"), backend.needs(), move || {
             large_arena(backend)
@@ -98,32 +99,65 @@ fn million(backend: Backend, kind: Kind, notes: &Notes) -> Result<()> {
     Ok(())
 }
 
-/// Eight threads at once, each at its own rate: their records meet in one ring.
-fn threads(backend: Backend) -> Result<()> {
-    let per = if backend == Backend::Ptrace {
-        1_000
-    } else {
-        20_000
+/// Eight threads at once, a million accesses: half of the threads add to one counter, the others
+/// each fill memory of their own. Not one is lost, and no sum is wrong. `FFITRACE_SCALE_RUNS=100`
+/// makes it so many runs in a row.
+fn threads(backend: Backend, notes: &Notes) -> Result<()> {
+    const THREADS: u64 = 8;
+    let runs = match std::env::var("FFITRACE_SCALE_RUNS") {
+        Ok(text) => text.parse().context("FFITRACE_SCALE_RUNS")?,
+        Err(_) => 1,
     };
-    let prototype = "int threads_fill(uint32_t *p, unsigned threads, unsigned per)";
-    let size = 8 * per * 4;
-    let outcome = Call::new(Lib::O2.path(), prototype, backend)
+    let per = match backend {
+        Backend::Ptrace => 1_000,
+        _ => 1_000_000 / THREADS,
+    };
+    let (adders, fillers) = (THREADS / 2, THREADS / 2);
+    let prototype =
+        "uint64_t add_and_fill(uint64_t *sum, uint32_t *words, unsigned threads, uint64_t per)";
+    let size = fillers * per * 4;
+    let call = Call::new(Lib::O2.path(), prototype, backend)
         .bind([
-            format!("p=uninit:{size}"),
-            "threads=8".into(),
+            "sum=u64:0".into(),
+            format!("words=uninit:{size}"),
+            format!("threads={THREADS}"),
             format!("per={per}"),
         ])
-        .within(Duration::from_secs(400))
-        .run()?;
-    outcome.expect_code(0)?;
-    let stats = &outcome.report.stats;
-    check!(stats.writes == 8 * per && stats.reads == 0, "{stats:?}");
-    let p = outcome.allocation("p")?;
-    check!(
-        p.written == [(0, size)] && p.initialized == [(0, size)],
-        "written {:?}",
-        p.written
-    );
+        .within(Duration::from_secs(400));
+    let mut times = Vec::new();
+    for run in 1..=runs {
+        let outcome = call.run().with_context(|| format!("run {run}"))?;
+        outcome
+            .expect_code(0)
+            .with_context(|| format!("run {run}"))?;
+        let ret = outcome.report.ret.as_ref().context("no result")?.text();
+        let stats = &outcome.report.stats;
+        // The counter is read once more at the end.
+        check!(ret == (adders * per).to_string(), "run {run}: sum {ret}");
+        check!(
+            stats.reads == adders * per + 1 && stats.writes == THREADS * per && stats.complete,
+            "run {run}: {stats:?}"
+        );
+        let words = outcome.allocation("words")?;
+        check!(
+            words.written == [(0, size)]
+                && words.initialized == [(0, size)]
+                && words.read.is_empty(),
+            "run {run}: written {:?}, read {:?}",
+            words.written,
+            words.read
+        );
+        times.push(outcome.process.elapsed.as_millis());
+    }
+    times.sort_unstable();
+    notes.add(format!(
+        "{}: {runs} runs of {} accesses by {THREADS} threads, none lost; {} to {} ms, median {}",
+        backend.name(),
+        THREADS * per,
+        times[0],
+        times[times.len() - 1],
+        times[times.len() / 2]
+    ));
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use ffitrace_tests::suite::Suite;
 mod atomics;
 mod flow;
 mod operands;
+mod peers;
 mod repstr;
 mod simd;
 mod strings;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     add_cases(&mut suite, "repstr", repstr::cases());
     add_cases(&mut suite, "atomics", atomics::cases());
     add_cases(&mut suite, "operands", operands::cases());
+    add_cases(&mut suite, "peers", peers::cases());
     add_cases(&mut suite, "simd", simd::cases());
     add_cases(&mut suite, "flow", flow::cases());
     add_cases(&mut suite, "sys", sys::cases());
