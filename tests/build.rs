@@ -8,6 +8,7 @@
 //! unwind                  ──► libfx_unwind.so    -O2 -g
 //! preload                 ──► libfx_preload.so   -O2 -g
 //! dep, uses_dep           ──► libfx_dep.so, libfx_uses_dep.so (linked to it)
+//! heap, heap_cpp          ──► libfx_heap.so, libfx_heap_cpp.so (of the bridge's own tests)
 //! sweep                   ──► libfx_sweep.so, libfx_sweep_musl.so (musl's functions inside)
 //! lib_png, lib_lz4, …     ──► libfx_png.so, libfx_lz4.so, … (linked to the real library)
 //! ```
@@ -83,6 +84,15 @@ fn main() {
         &["-O2"],
         &[&search, "-lfx_dep", "-Wl,-rpath,$ORIGIN"],
     );
+
+    // Shared with the bridge's own tests.
+    let heap = native.join("../../interp-bridge/tests/native_heap");
+    println!("cargo:rerun-if-changed={}", heap.display());
+    let plain = ["-O1", "-w", "-fvisibility=default"];
+    shared(&out, "fx_heap", &[heap.join("heap.c")], &plain, &[]);
+    let cpp = ["-O1", "-w", "-fvisibility=default", "-std=c++17"];
+    let source = [heap.join("heap.cpp")];
+    shared(&out, "fx_heap_cpp", &source, &cpp, &["-lstdc++"]);
 
     let sweep = sources(&["sweep"]);
     shared(&out, "fx_sweep", &sweep, &["-O2", "-fno-builtin"], &[]);

@@ -1,17 +1,28 @@
-//! The interpreter bridge of ffitrace: an interpreter's memory, native calls, and what those did
-//! to it.
+//! The interpreter bridge of ffitrace: an interpreter's memory, native calls, callbacks, and what
+//! native code did to that memory.
 //!
 //! ```text
-//!  prototype + binding ──► ffi: NativeCall ──► bridge::Bridge::call ──► tracer-user's session
-//!  (C declarations,            (libffi)               │                          │ events
-//!   NAME=VALUE)                                       ▼                          ▼
-//!                        arena: where it lies    memory: what is live, initialised, writable
-//!                                                     │
-//!                                  cli, report ◄──────┘ coverage, violations
+//!   interpreter ──► bridge::Bridge ──► tracer-user's session ──► native code
+//!     │  ▲            │ call, invoke                               │  accesses, in order
+//!     │  └─ callback ◄┼────────────────────────────────────────────┤
+//!     ▼               ▼                                            │
+//!   memory::Memory ◄── apply ◄─────────────────────────────────────┘
+//!   live, initialised, pointers, exposed; violations ──► diagnosis: names, lines, stacks
 //! ```
 //!
-//! An interpreter needs [`bridge`] and [`memory`] alone: allocate, call, look at what changed.
-//! [`prototype`], [`binding`], [`cli`] and [`report`] are the command line `ffitrace`.
+//! | for an interpreter | module |
+//! |---|---|
+//! | allocations: what is initialised, what points where, what was exposed | [`memory`], in the [`arena`] |
+//! | native calls, timeouts, stopping at the first violation | [`bridge`] |
+//! | types, values, signatures, libraries | [`ctype`], [`ffi`], [`prototype`] (parsed from C) |
+//! | functions that native code calls back | [`callback`] |
+//! | what was wrong, for people and for programs | [`diagnosis`] |
+//! | the library's own heap, memory that it hands over, its static data | [`native`] |
+//! | `mmap` of an interpreted program | [`shims`] |
+//! | a tracer in the shape of Miri's | [`door`] |
+//!
+//! `docs/guide.md` builds an interpreter of a hundred lines on it. [`binding`], [`cli`], [`report`]
+//! and [`bench`](mod@bench) are the command line `ffitrace`.
 //!
 //! A program that embeds this crate should allocate from another allocator than libc's, as
 //! `ffitrace` does: native code may be interrupted, or abandoned, inside `malloc`, and the
@@ -21,9 +32,17 @@ pub mod arena;
 pub mod bench;
 pub mod binding;
 pub mod bridge;
+pub mod callback;
 pub mod cli;
 pub mod ctype;
+pub mod diagnosis;
+pub mod door;
 pub mod ffi;
 pub mod memory;
+pub mod native;
 pub mod prototype;
 pub mod report;
+pub mod shims;
+
+#[cfg(test)]
+mod planted;

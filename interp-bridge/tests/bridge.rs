@@ -8,70 +8,24 @@
 //! they do wrong on purpose stays inside the arena.
 #![allow(unsafe_code)]
 
+mod common;
+
 use std::{
     collections::BTreeMap,
     ffi::c_void,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
 };
 
 use interp_bridge::{
-    bridge::{Bridge, BridgeError, CallOptions, CallOutcome, Observer},
-    memory::{AllocId, AllocRequest, Init, Memory, ViolationKind},
+    bridge::{Bridge, CallOptions, Observer},
+    memory::{Init, Memory, ViolationKind},
 };
-use tracer_user::{access::AccessEvent, backend::Backend, session::SessionError};
+use tracer_user::{access::AccessEvent, backend::Backend};
 
-static TURN: Mutex<()> = Mutex::new(());
-
-fn turn() -> MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A bridge with each traced recorder that can be had here.
-fn each(mut body: impl FnMut(Bridge)) {
-    let _turn = turn();
-    for backend in [Backend::Inproc, Backend::Ptrace, Backend::Ebpf] {
-        match Bridge::new(Some(backend)) {
-            Ok(bridge) => body(bridge),
-            Err(BridgeError::Session(SessionError::Backend(why))) if backend != Backend::Inproc => {
-                eprintln!("{backend} is left out: {why}");
-            }
-            Err(error) => panic!("{backend}: {error}"),
-        }
-    }
-}
-
-fn allocate(bridge: &Bridge, size: u64, init: Init<'_>, mutable: bool) -> AllocId {
-    let request = AllocRequest {
-        name: Some("buffer"),
-        size,
-        align: 16,
-        init,
-        mutable,
-    };
-    bridge.memory().allocate(&request).expect("an allocation")
-}
-
-fn call(
-    bridge: &mut Bridge,
-    f: unsafe extern "C" fn(*mut c_void),
-    data: *mut c_void,
-) -> CallOutcome {
-    // SAFETY: each test gives its function the data that it expects; none of them owns anything.
-    unsafe {
-        bridge.call(
-            f,
-            data,
-            CallOptions {
-                timeout: Some(Duration::from_secs(20)),
-            },
-        )
-    }
-    .expect("a call")
-}
+use common::{TRACED, buffer, call, turn};
 
 /// Copies the first four bytes to the next four.
 unsafe extern "C" fn copy_word(at: *mut c_void) {
@@ -88,14 +42,14 @@ unsafe extern "C" fn read_null(_: *mut c_void) {
 
 #[test]
 fn sees_what_a_call_does() {
-    each(|mut bridge| {
-        let id = allocate(&bridge, 12, Init::Uninit, true);
+    common::each(TRACED, |bridge| {
+        let id = buffer(&bridge, 12, Init::Uninit, true);
         bridge
             .memory()
             .write_bytes(id, 0, &[1, 2, 3, 4])
             .expect("writable");
         let address = bridge.address(id).expect("an address");
-        let outcome = call(&mut bridge, copy_word, address as *mut c_void);
+        let outcome = call(&bridge, copy_word, address as *mut c_void);
         assert!(outcome.returned && outcome.stats.complete(), "{outcome:?}");
         let memory = bridge.memory();
         let allocation = memory.get(id).expect("known");
@@ -112,11 +66,11 @@ fn sees_what_a_call_does() {
 
 #[test]
 fn a_dangling_pointer_is_named() {
-    each(|mut bridge| {
-        let id = allocate(&bridge, 8, Init::Zeroed, true);
+    common::each(TRACED, |bridge| {
+        let id = buffer(&bridge, 8, Init::Zeroed, true);
         let address = bridge.address(id).expect("an address");
         bridge.memory().free(id).expect("live");
-        let outcome = call(&mut bridge, copy_word, address as *mut c_void);
+        let outcome = call(&bridge, copy_word, address as *mut c_void);
         assert!(outcome.returned);
         let memory = bridge.memory();
         let found = memory.violations().entries();
@@ -134,17 +88,17 @@ fn a_dangling_pointer_is_named() {
 
 #[test]
 fn a_crash_ends_the_call_and_not_the_session() {
-    each(|mut bridge| {
-        let outcome = call(&mut bridge, read_null, std::ptr::null_mut());
+    common::each(TRACED, |bridge| {
+        let outcome = call(&bridge, read_null, std::ptr::null_mut::<c_void>());
         assert!(!outcome.returned);
         assert_eq!(
             bridge.memory().violations().entries()[0].violation.kind,
             ViolationKind::WildAccess
         );
         bridge.memory().violations_mut().clear();
-        let id = allocate(&bridge, 8, Init::Zeroed, true);
+        let id = buffer(&bridge, 8, Init::Zeroed, true);
         let address = bridge.address(id).expect("an address");
-        let outcome = call(&mut bridge, copy_word, address as *mut c_void);
+        let outcome = call(&bridge, copy_word, address as *mut c_void);
         assert!(outcome.returned && outcome.stats.events == 2, "{outcome:?}");
         assert!(bridge.memory().violations().is_empty());
     });
@@ -153,11 +107,11 @@ fn a_crash_ends_the_call_and_not_the_session() {
 #[test]
 fn many_calls_and_sessions_leave_nothing_behind() {
     for _ in 0..5 {
-        each(|mut bridge| {
-            let id = allocate(&bridge, 8, Init::Zeroed, true);
+        common::each(TRACED, |bridge| {
+            let id = buffer(&bridge, 8, Init::Zeroed, true);
             let address = bridge.address(id).expect("an address");
             for _ in 0..50 {
-                let outcome = call(&mut bridge, copy_word, address as *mut c_void);
+                let outcome = call(&bridge, copy_word, address as *mut c_void);
                 assert_eq!((outcome.stats.emitted, outcome.stats.events), (2, 2));
                 assert!(outcome.stats.complete());
             }
@@ -190,8 +144,8 @@ fn follows_all_threads(bridge: &Bridge) -> bool {
 
 #[test]
 fn threads_of_the_interpreter_call_in_turn() {
-    each(|mut bridge| {
-        let id = allocate(&bridge, 8, Init::Zeroed, true);
+    common::each(TRACED, |bridge| {
+        let id = buffer(&bridge, 8, Init::Zeroed, true);
         let address = bridge.address(id).expect("an address");
         let seen = ByThread::default();
         bridge.observe(Some(Box::new(seen.clone())));
@@ -214,8 +168,8 @@ fn threads_of_the_interpreter_call_in_turn() {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..25 {
-                        let mut bridge = bridge.lock().expect("no panic while held");
-                        let outcome = call(&mut bridge, copy_word, address as *mut c_void);
+                        let bridge = bridge.lock().expect("no panic while held");
+                        let outcome = call(&bridge, copy_word, address as *mut c_void);
                         assert!(outcome.stats.complete() && outcome.stats.events == 2);
                     }
                 });
@@ -248,11 +202,11 @@ unsafe extern "C" fn work_beside(data: *mut c_void) {
 
 #[test]
 fn a_thread_of_the_interpreter_runs_native_code_beside_the_call() {
-    each(|mut bridge| {
+    common::each(TRACED, |bridge| {
         if !follows_all_threads(&bridge) {
             return;
         }
-        let id = allocate(&bridge, 16, Init::Zeroed, true);
+        let id = buffer(&bridge, 16, Init::Zeroed, true);
         let beside = Beside {
             at: bridge.address(id).expect("an address"),
             progress: AtomicU32::new(0),
@@ -272,8 +226,8 @@ fn a_thread_of_the_interpreter_runs_native_code_beside_the_call() {
                 // SAFETY: takes nothing and cannot fail.
                 unsafe { libc::gettid() as u32 }
             });
-            let data = (&raw const beside).cast_mut().cast();
-            let outcome = call(&mut bridge, work_beside, data);
+            let data = (&raw const beside).cast_mut();
+            let outcome = call(&bridge, work_beside, data);
             (thread.join().expect("no panic"), outcome)
         });
         assert!(outcome.stats.complete(), "{outcome:?}");
@@ -311,16 +265,16 @@ unsafe extern "C" fn qsort_words(data: *mut c_void) {
 
 #[test]
 fn native_code_calls_a_function_of_the_interpreter() {
-    each(|mut bridge| {
+    common::each(TRACED, |bridge| {
         let words: Vec<u32> = (0..64u32).map(|n| n.wrapping_mul(2_654_435_769)).collect();
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let id = allocate(&bridge, 256, Init::Bytes(&bytes), true);
+        let id = buffer(&bridge, 256, Init::Bytes(&bytes), true);
         let mut sorting = Sorting {
             at: bridge.address(id).expect("an address") as *mut c_void,
             count: words.len(),
         };
         COMPARED.lock().expect("no panic").clear();
-        let outcome = call(&mut bridge, qsort_words, (&raw mut sorting).cast());
+        let outcome = call(&bridge, qsort_words, &raw mut sorting);
         assert!(outcome.returned && outcome.stats.complete(), "{outcome:?}");
         let compared = COMPARED.lock().expect("no panic").clone();
         assert!(compared.len() >= words.len() - 1, "{compared:?}");

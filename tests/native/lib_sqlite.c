@@ -83,3 +83,12 @@ EXPORT int sqlite_run(void *buf, size_t len, const char *sql, char *out, int *ho
     sqlite3_shutdown();
     return status ? status : closed;
 }
+/* The same with sqlite's own heap. */
+EXPORT int sqlite_plain(const char *sql, char *out) {
+    sqlite3 *db = NULL;
+    int status = sqlite3_open(":memory:", &db);
+    if (status == SQLITE_OK) status = sqlite3_exec(db, sql, append, out, NULL);
+    int closed = sqlite3_close(db);
+    sqlite3_shutdown();
+    return status ? status : closed;
+}

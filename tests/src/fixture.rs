@@ -26,6 +26,10 @@ pub enum Lib {
     Sweep,
     /// The same, with musl's functions linked into the library.
     SweepMusl,
+    /// Uses of the heap, right and wrong.
+    Heap,
+    /// The same in C++.
+    HeapCpp,
     /// Linked to libcrypto.
     Crypto,
     /// Linked to libjpeg.
@@ -53,6 +57,8 @@ impl Lib {
             Lib::UsesDep => "libfx_uses_dep.so",
             Lib::Sweep => "libfx_sweep.so",
             Lib::SweepMusl => "libfx_sweep_musl.so",
+            Lib::Heap => "libfx_heap.so",
+            Lib::HeapCpp => "libfx_heap_cpp.so",
             Lib::Crypto => "libfx_crypto.so",
             Lib::Jpeg => "libfx_jpeg.so",
             Lib::Lz4 => "libfx_lz4.so",

@@ -17,6 +17,7 @@ pub mod call;
 pub mod case;
 pub mod fixture;
 pub mod host;
+pub mod outcome;
 pub mod process;
 pub mod report;
 pub mod suite;

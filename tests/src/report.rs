@@ -26,8 +26,36 @@ pub struct Report {
     /// Instructions that were single-stepped.
     #[serde(default)]
     pub stepped: Vec<Stepped>,
+    /// The library's own heap, with `--native-heap`.
+    pub native_heap: Option<NativeHeap>,
     /// Totals.
     pub stats: Stats,
+}
+
+/// The library's own heap.
+#[derive(Clone, Debug, Deserialize)]
+pub struct NativeHeap {
+    /// Allocations that were made.
+    pub allocations: u64,
+    /// Allocations that were given back.
+    pub frees: u64,
+    /// Allocations that are live.
+    pub live: u64,
+    /// Their sizes together.
+    pub live_bytes: u64,
+    /// The live ones.
+    pub leaks: Vec<Leak>,
+}
+
+/// An allocation of the library that was not given back.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Leak {
+    /// Its name.
+    pub allocation: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Function and call site.
+    pub made_by: String,
 }
 
 /// An instruction that was single-stepped.
@@ -78,6 +106,8 @@ pub struct Allocation {
     /// Whether it is freed.
     #[serde(default)]
     pub freed: bool,
+    /// What made an allocation of the library, and where.
+    pub made_by: Option<String>,
     /// Bytes that were read.
     pub read: Vec<Range>,
     /// Bytes that were certainly written.

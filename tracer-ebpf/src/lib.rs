@@ -35,7 +35,7 @@ pub mod names {
     pub const RECORDS: &str = "RECORDS";
     /// Hash map from process id (`u32`) to [`Session`](super::Session).
     pub const SESSIONS: &str = "SESSIONS";
-    /// Hash map from process id (`u32`) to [`Counters`](super::Counters).
+    /// Array of one [`Counters`](super::Counters), mapped by the traced process.
     pub const COUNTERS: &str = "COUNTERS";
     /// Constant (`u32`): process id of the only traced process, or 0 if [`SESSIONS`] says which.
     pub const SOLE_PROCESS: &str = "SOLE_PROCESS";
@@ -245,7 +245,7 @@ impl Session {
     }
 }
 
-/// Totals of one traced process. `emitted` counts attempts, so
+/// Totals of the traced process and its guests. `emitted` counts attempts, so
 /// `emitted = records in the ring + dropped`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

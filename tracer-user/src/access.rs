@@ -87,4 +87,9 @@ pub trait EventSink: Send {
     fn event(&mut self, event: &AccessEvent);
     /// One access that cannot be described exactly.
     fn refused(&mut self, refused: &Refused);
+    /// Whether native code is to be stopped for what has been found so far. Asked after each
+    /// drain of a call that [`stops`](crate::session::TraceSession::stop_at_first).
+    fn stop(&mut self) -> bool {
+        false
+    }
 }

@@ -7,6 +7,11 @@
 //! Faults are decoded in the order of the ring. One whose form needs state that only the
 //! handler sees waits for the handler's aux record, and those behind it wait with it.
 
+mod faults;
+mod sites;
+mod syscalls;
+mod totals;
+
 use std::{
     collections::{HashMap, VecDeque},
     ops::Range,
@@ -16,20 +21,16 @@ use std::{
     },
 };
 
-use tracer_ebpf::{AuxRecord, FaultRecord, Session, TouchRecord, touch};
+use tracer_ebpf::{AuxRecord, FaultRecord, Session, TouchRecord};
 
 use crate::{
     access::{Access, AccessEvent, AccessKind, EventSink, Refused, Source},
-    decode::{Decoded, Refusal, Rep, WholeRep, runs_whole},
-    resume::{
-        displace,
-        frame::TRAP_FLAG,
-        refusal,
-        safe::{self, Safe},
-        signals::{ERROR_FETCH, ERROR_WRITE},
-    },
+    resume::signals::ERROR_WRITE,
     wire::{self, Record},
 };
+
+use sites::CachedSite;
+pub use totals::Totals;
 
 /// Where events go: shared with the interpreter, which looks at it between calls.
 pub type SharedSink = Arc<Mutex<dyn EventSink>>;
@@ -41,46 +42,6 @@ pub enum StringRule {
     Displaced,
     /// One iteration a fault: the thread is single-stepped.
     Stepped,
-}
-
-/// Running totals of a session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Faults that became events (or provably touched nothing).
-    pub delivered: u64,
-    /// Faults, system calls and calls refused by name.
-    pub rejected: u64,
-    /// Access events.
-    pub events: u64,
-    /// Of those, reads.
-    pub reads: u64,
-    /// Of those, writes.
-    pub writes: u64,
-    /// Of the delivered faults, those of an instruction that was recorded before and is now
-    /// being stepped: the kernel maps the page that it needs.
-    pub stepping: u64,
-    /// System calls that were handed memory of the arena.
-    pub syscalls: u64,
-    /// Records of what they touched, and of calls that were not made.
-    pub touches: u64,
-    /// Of those, ones that the kernel made twice.
-    pub repeated: u64,
-    /// Of the system calls, those that failed because nobody made them on the host view.
-    pub failed_syscalls: u64,
-    /// Distinct sites seen in the session.
-    pub sites: u64,
-    /// Entries into the probed function that wrote a record.
-    pub calls_entered: u64,
-    /// Returns from it.
-    pub calls_returned: u64,
-}
-
-struct CachedSite {
-    bytes: [u8; 15],
-    len: usize,
-    decoded: Result<Decoded, Refusal>,
-    /// Whether the resume engine has copies for this string instruction.
-    string_copies: bool,
 }
 
 /// A record that waits for its turn.
@@ -96,6 +57,8 @@ pub struct Pipeline {
     rule: StringRule,
     sites: HashMap<u64, CachedSite>,
     waiting: VecDeque<Waiting>,
+    /// Faults and touches taken in, waiting ones included.
+    taken_in: u64,
     /// Number of the last touch of each thread.
     last_touch: HashMap<u32, u64>,
     aux: HashMap<(u32, u64), VecDeque<AuxRecord>>,
@@ -121,6 +84,7 @@ impl Pipeline {
             rule,
             sites: HashMap::new(),
             waiting: VecDeque::new(),
+            taken_in: 0,
             last_touch: HashMap::new(),
             aux: HashMap::new(),
             accesses: Vec::new(),
@@ -138,6 +102,12 @@ impl Pipeline {
         }
     }
 
+    /// How many faults and touches were taken in, and how many of those are done with. They are
+    /// done with in order.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.taken_in, self.taken_in - self.waiting.len() as u64)
+    }
+
     /// Forgets the totals and sites, for a fresh count.
     pub fn reset(&mut self) {
         self.totals = Totals::default();
@@ -146,7 +116,7 @@ impl Pipeline {
     }
 
     /// Sends events elsewhere from now on; returns where they went before.
-    pub fn set_sink(&mut self, sink: SharedSink) -> SharedSink {
+    pub(crate) fn set_sink(&mut self, sink: SharedSink) -> SharedSink {
         std::mem::replace(&mut self.sink, sink)
     }
 
@@ -181,22 +151,7 @@ impl Pipeline {
             }
             Ok(Record::CallEnter(_)) => self.totals.calls_entered += 1,
             Ok(Record::CallReturn(_)) => self.totals.calls_returned += 1,
-            Ok(Record::KernelFault(fault)) => {
-                self.totals.syscalls += 1;
-                self.totals.failed_syscalls += 1;
-                self.totals.rejected += 1;
-                sink.refused(&Refused {
-                    tid: fault.header.tid,
-                    // The kernel shows the address after the `syscall` instruction, of 2 bytes.
-                    ip: fault.ip.saturating_sub(2),
-                    addr: fault.addr,
-                    kind: direction(fault.error),
-                    what: format!(
-                        "system call {} was given interpreter memory, and fails with EFAULT",
-                        syscall_name(fault.syscall)
-                    ),
-                });
-            }
+            Ok(Record::KernelFault(fault)) => self.kernel_fault(&fault, &mut *sink),
             Err(error) => {
                 self.totals.rejected += 1;
                 sink.refused(&Refused {
@@ -225,14 +180,25 @@ impl Pipeline {
         self.aux.clear();
     }
 
+    /// Whether nothing waits for what completes it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Whether the sink wants native code to be stopped.
+    pub(crate) fn stop_wanted(&self) -> bool {
+        lock(&self.sink).stop()
+    }
+
     /// Counts and reports an access that cannot be told exactly, for a reason found elsewhere.
-    pub fn refuse_other(&mut self, refused: &Refused) {
+    pub(crate) fn refuse_other(&mut self, refused: &Refused) {
         self.totals.rejected += 1;
         lock(&Arc::clone(&self.sink)).refused(refused);
     }
 
     /// Takes a record, or has it wait behind those that wait already.
     fn in_turn(&mut self, record: Waiting, sink: &mut dyn EventSink) {
+        self.taken_in += 1;
         if !self.waiting.is_empty() || !self.take(&record, sink) {
             self.waiting.push_back(record);
         }
@@ -247,69 +213,6 @@ impl Pipeline {
                 true
             }
         }
-    }
-
-    /// What a system call touched, as its dispatcher told it.
-    fn touch(&mut self, record: &TouchRecord, sink: &mut dyn EventSink) {
-        let tid = record.header.tid;
-        self.totals.touches += 1;
-        if self.last_touch.insert(tid, record.seq) == Some(record.seq) {
-            self.totals.repeated += 1;
-            self.totals.delivered += 1;
-            return;
-        }
-        if record.flags & touch::FIRST != 0 {
-            self.totals.syscalls += 1;
-        }
-        let kind = if record.flags & touch::WRITE != 0 {
-            AccessKind::Write
-        } else {
-            AccessKind::Read
-        };
-        if record.flags & touch::REFUSED != 0 {
-            self.totals.rejected += 1;
-            let reason = (record.flags >> touch::REASON_SHIFT) as u8;
-            let mut what = format!(
-                "system call {} was not made: {}",
-                syscall_name(record.syscall),
-                refusal::text(reason)
-            );
-            if record.len != 0 {
-                what += &format!(" ({:#x})", record.len);
-            }
-            // The kernel's record of a refusal that is about no address has the arena's first one,
-            // where nothing is ever allocated.
-            let somewhere = record.addr != self.session.arena_base;
-            return sink.refused(&Refused {
-                tid,
-                ip: record.ip,
-                addr: if somewhere { record.addr } else { 0 },
-                kind,
-                what,
-            });
-        }
-        if record.len == 0 || record.addr.checked_add(record.len).is_none() {
-            self.totals.rejected += 1;
-            return sink.refused(&Refused {
-                tid,
-                ip: record.ip,
-                addr: record.addr,
-                kind,
-                what: format!(
-                    "system call {} was recorded with {:#x} bytes, which is no range of memory",
-                    syscall_name(record.syscall),
-                    record.len
-                ),
-            });
-        }
-        let access = Access {
-            kind,
-            certain: record.flags & touch::CERTAIN != 0,
-            addr: record.addr,
-            len: record.len,
-        };
-        self.event(access, tid, record.ip, Source::Syscall, sink);
-        self.deliver_one();
     }
 
     fn event(
@@ -339,103 +242,6 @@ impl Pipeline {
         self.progress
             .store(self.totals.delivered, Ordering::Relaxed);
     }
-
-    /// Decodes one fault. False where its aux record is not there yet.
-    fn fault(&mut self, fault: &FaultRecord, sink: &mut dyn EventSink) -> bool {
-        let ip = fault.regs.rip;
-        if fault.error & ERROR_FETCH != 0 {
-            self.refuse(
-                fault,
-                "interpreter memory was executed as code".to_owned(),
-                sink,
-            );
-            return true;
-        }
-        if self.rule == StringRule::Displaced && fault.regs.rflags & TRAP_FLAG != 0 {
-            self.totals.stepping += 1;
-            self.totals.delivered += 1;
-            return true;
-        }
-        if self.copies.contains(&ip) {
-            let what = "an access crosses the edge of the arena".to_owned();
-            self.refuse(fault, what, sink);
-            return true;
-        }
-        let site = site(&mut self.sites, ip, fault);
-        let decoded = match &site.decoded {
-            Ok(decoded) => decoded,
-            Err(refusal) => {
-                let what = refusal.to_string();
-                self.refuse(fault, what, sink);
-                return true;
-            }
-        };
-        let aux = if decoded.needs_aux() {
-            let key = (fault.header.tid, ip);
-            match self.aux.get_mut(&key).and_then(VecDeque::pop_front) {
-                Some(aux) => Some(aux),
-                None => return false,
-            }
-        } else {
-            None
-        };
-        let whole = self.rule == StringRule::Displaced
-            && site.string_copies
-            && decoded
-                .string_op()
-                .is_some_and(|op| runs_whole(&op, &fault.regs, &self.session) != WholeRep::No);
-        let rep = if whole { Rep::Whole } else { Rep::Once };
-        self.accesses.clear();
-        match decoded.accesses(&fault.regs, aux.as_ref(), rep, &mut self.accesses) {
-            // What the decoder says must account for what the processor did.
-            Ok(()) if !decoded.explains(&fault.regs, aux.as_ref(), &self.accesses, fault.addr) => {
-                let what = format!(
-                    "`{}` does not account for the fault at {:#x}",
-                    decoded.text(),
-                    fault.addr
-                );
-                self.refuse(fault, what, sink);
-            }
-            Ok(()) => {
-                for index in 0..self.accesses.len() {
-                    let access = self.accesses[index];
-                    if self.touches_arena(&access) {
-                        self.event(access, fault.header.tid, ip, Source::Fault, sink);
-                    }
-                }
-                self.deliver_one();
-            }
-            Err(refusal) => {
-                let what = refusal.to_string();
-                self.refuse(fault, what, sink);
-            }
-        }
-        true
-    }
-
-    fn touches_arena(&self, access: &Access) -> bool {
-        let last = access.addr.wrapping_add(access.len - 1);
-        self.session.is_native(access.addr) || self.session.is_native(last)
-    }
-
-    fn refuse(&mut self, fault: &FaultRecord, what: String, sink: &mut dyn EventSink) {
-        self.totals.rejected += 1;
-        sink.refused(&Refused {
-            tid: fault.header.tid,
-            ip: fault.regs.rip,
-            addr: fault.addr,
-            kind: direction(fault.error),
-            what,
-        });
-    }
-}
-
-/// `read`, or the number of a system call without a known name.
-fn syscall_name(number: u32) -> String {
-    usize::try_from(number)
-        .ok()
-        .and_then(syscalls::Sysno::new)
-        .map_or_else(|| number.to_string(), |call| call.name().to_owned())
 }
 
 fn direction(error: u32) -> AccessKind {
@@ -444,39 +250,6 @@ fn direction(error: u32) -> AccessKind {
     } else {
         AccessKind::Read
     }
-}
-
-/// The decoded instruction of a fault, from the cache while its bytes are the same.
-fn site<'a>(
-    sites: &'a mut HashMap<u64, CachedSite>,
-    ip: u64,
-    fault: &FaultRecord,
-) -> &'a CachedSite {
-    let read = usize::from(fault.insn_len).min(fault.insn.len());
-    let fresh = || {
-        let mut bytes = fault.insn;
-        let mut decoded = Decoded::parse(&bytes[..read], ip);
-        if read < bytes.len() && matches!(decoded, Err(Refusal::Undecodable { .. })) {
-            // The kernel does not wait for a page that has to be read in; here that is possible.
-            let safe = Safe::promise();
-            let got = safe::read_memory(safe, safe::process_id(safe), ip, &mut bytes);
-            if bytes[..read] == fault.insn[..read] {
-                decoded = Decoded::parse(&bytes[..got], ip);
-            }
-        }
-        CachedSite {
-            bytes,
-            len: decoded.as_ref().map_or(read, Decoded::len),
-            string_copies: decoded.as_ref().is_ok_and(displace::has_string_copies),
-            decoded,
-        }
-    };
-    let site = sites.entry(ip).or_insert_with(fresh);
-    let same = site.len.min(read);
-    if site.bytes[..same] != fault.insn[..same] {
-        *site = fresh();
-    }
-    site
 }
 
 /// A sink is plain data: what a panicking holder left is still what was applied so far.

@@ -158,6 +158,11 @@ impl UserRing {
         self.capacity
     }
 
+    /// Records ever taken out.
+    pub fn popped(&self) -> u64 {
+        self.positions().head.load(Ordering::Acquire)
+    }
+
     /// Records ever appended.
     pub fn pushed(&self) -> u64 {
         self.positions().tail.load(Ordering::Acquire)

@@ -7,14 +7,19 @@
 //! ```
 //! The agent thread is woken by the faulting thread when a ring is a quarter full, so a short
 //! call is drained by the calling thread alone, with no hand-over between threads.
+//!
+//! Native code may call back, on any of its threads: [`TraceSession::begin_callback`] first applies
+//! what it has done so far, and lets interpreter code run that may make calls in turn. Calls that
+//! do not come from callbacks are made one after the other.
 
 mod agent;
 mod self_test;
+mod settle;
+mod start;
 mod stats;
 
 use std::{
-    io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::OwnedFd,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -24,32 +29,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::mpsc;
 
 use crate::{
-    access::{AccessKind, Refused},
-    backend::{
-        Backend, BackendError, Recorder,
-        ebpf::{Ebpf, Kernel},
-        inproc::Inproc,
-        none::Untraced,
-        ptrace::Ptrace,
-    },
-    pipeline::{Pipeline, SharedSink},
+    backend::{Backend, BackendError, none::Untraced},
     resume::{
-        Crash, Engine, Lent, Recording, Snapshot,
+        self, Crash, Engine, Interlude, Snapshot,
         safe::{self, Safe},
     },
     shadow::ShadowView,
 };
 
 use agent::{Command, Draining};
+pub use start::SessionError;
 pub use stats::CallStats;
-use stats::Mark;
-
-/// How long the end of a call waits for records of other threads that are still on their way.
-const SETTLE: Duration = Duration::from_millis(200);
 
 /// The arena that a session traces.
 #[derive(Clone, Copy)]
@@ -60,25 +53,6 @@ pub struct Place {
     pub segments: usize,
     /// What is live in it.
     pub shadow: ShadowView,
-}
-
-/// Why there is no session.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// Something that every recorder needs could not be had.
-    #[error("{what}: {source}")]
-    System {
-        /// What was tried.
-        what: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Signal handlers belong to the process, and another session has them.
-    #[error("this process has a tracing session already; end that one first")]
-    Busy,
-    /// The recorder that was asked for cannot be used.
-    #[error(transparent)]
-    Backend(#[from] BackendError),
 }
 
 /// How a call ended.
@@ -100,6 +74,8 @@ pub struct TraceSession {
     backend: Backend,
     draining: Arc<Mutex<Draining>>,
     commands: mpsc::UnboundedSender<Command>,
+    /// Held by the call that is not in the middle of another.
+    outermost: Mutex<()>,
     agent: Option<JoinHandle<()>>,
     progress: Arc<AtomicU64>,
     /// Written to by the handlers; closed after they are told of it no more.
@@ -107,106 +83,6 @@ pub struct TraceSession {
 }
 
 impl TraceSession {
-    /// Begins a session with exactly this recorder. Test accesses show that it works before it
-    /// is trusted.
-    ///
-    /// # Errors
-    /// [`SessionError`], with what would mend it.
-    pub fn start(
-        backend: Backend,
-        place: Place,
-        sink: SharedSink,
-    ) -> Result<TraceSession, SessionError> {
-        let system = |what| move |source| SessionError::System { what, source };
-        let engine = Engine::start().map_err(system("the resume engine could not be set up"))?;
-        if !engine.claim() {
-            return Err(SessionError::Busy);
-        }
-        let claim = Claim(engine);
-        engine
-            .prepare_thread()
-            .map_err(system("no alternate signal stack could be set up"))?;
-        let (woken, wake) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
-            .map_err(|error| system("no pipe could be made")(error.into()))?;
-        let session = place.session;
-        let mut lent = Lent {
-            session,
-            recording: Recording::Off,
-            kernel_ring: None,
-            shadow: Some(place.shadow),
-            guests: std::ptr::null_mut(),
-            drain_fd: wake.as_raw_fd(),
-        };
-        engine.set_segments(place.segments as u64);
-        let recorder: Box<dyn Recorder> = match backend {
-            Backend::Ebpf => Box::new(Kernel::new(
-                Ebpf::open(session).map_err(BackendError::from)?,
-                engine,
-            )),
-            Backend::Inproc => Box::new(Inproc::new(engine)),
-            Backend::None => Box::new(Untraced),
-            Backend::Ptrace => {
-                // The supervisor inherits what the handlers are lent.
-                lent.recording = Recording::Supervisor;
-                engine.lend(&lent);
-                Box::new(Ptrace::start(engine).map_err(BackendError::from)?)
-            }
-        };
-        lent.recording = recorder.recording();
-        lent.kernel_ring = recorder.kernel_ring();
-        lent.guests = recorder.guests();
-        engine.lend(&lent);
-        let progress = Arc::new(AtomicU64::new(0));
-        let pipeline = Pipeline::new(
-            session,
-            engine.code.range(),
-            recorder.string_rule(),
-            sink,
-            Arc::clone(&progress),
-        );
-        let draining = Arc::new(Mutex::new(Draining { recorder, pipeline }));
-        let (commands, inbox) = mpsc::unbounded_channel();
-        let agent = {
-            let draining = Arc::clone(&draining);
-            crate::quiet::spawn("ffitrace-agent", move || {
-                agent::run(engine, &draining, woken, inbox);
-            })
-            .map_err(system("the agent thread could not be started"))?
-        };
-        // From here the session's own drop gives the engine back.
-        std::mem::forget(claim);
-        let mut session = TraceSession {
-            engine,
-            backend,
-            draining,
-            commands,
-            agent: Some(agent),
-            progress,
-            _wake: wake,
-        };
-        session.self_test()?;
-        Ok(session)
-    }
-
-    /// Begins a session with the best recorder that this host allows; with it comes the reason
-    /// why it is not `ebpf`, where it is not.
-    ///
-    /// # Errors
-    /// [`SessionError`], where not even `inproc` can be had.
-    pub fn start_best(
-        place: Place,
-        sink: SharedSink,
-    ) -> Result<(TraceSession, Option<String>), SessionError> {
-        match TraceSession::start(Backend::Ebpf, place, Arc::clone(&sink)) {
-            Ok(session) => Ok((session, None)),
-            Err(SessionError::Backend(reason)) => {
-                let session = TraceSession::start(Backend::Inproc, place, sink)?;
-                Ok((session, Some(reason.to_string())))
-            }
-            Err(other) => Err(other),
-        }
-    }
-
     /// The recorder in use.
     pub fn backend(&self) -> Backend {
         self.backend
@@ -248,7 +124,7 @@ impl TraceSession {
     /// # Errors
     /// Where the recorder should be able to and is not; tracing works without.
     pub fn probe_function(
-        &mut self,
+        &self,
         library: &Path,
         file_offset: u64,
         name: &str,
@@ -257,6 +133,24 @@ impl TraceSession {
         self.draining()
             .recorder
             .probe_function(library, file_offset, name, id)
+    }
+
+    /// Whether the following calls end where native code is about to make the first access that
+    /// the sink wants it stopped for ([`EventSink::stop`](crate::access::EventSink::stop)); what
+    /// a system call did is judged when it is over. The call ends with
+    /// [`Reason::Stopped`](crate::resume::Reason::Stopped), or, on
+    /// another thread than the calling one, with `OtherThread` and no signal; that
+    /// thread stays where it is. Each access that looks wrong, or is one of several of its
+    /// instruction, waits for the verdict, some ten microseconds.
+    ///
+    /// # Errors
+    /// [`SessionError::CannotStop`] where accesses are recorded by who cannot wait.
+    pub fn stop_at_first(&self, on: bool) -> Result<(), SessionError> {
+        if on && !matches!(self.backend, Backend::Inproc | Backend::Ebpf) {
+            return Err(SessionError::CannotStop(self.backend));
+        }
+        self.engine.stop.arm(on);
+        Ok(())
     }
 
     /// Runs `f(data)`, which calls native code, and applies to the sink what it does to the
@@ -274,7 +168,7 @@ impl TraceSession {
     /// no frame of `f` itself may own anything that has to be dropped.
     #[allow(unsafe_code, reason = "hands the caller's promise on to the engine")]
     pub unsafe fn call(
-        &mut self,
+        &self,
         f: unsafe extern "C" fn(*mut libc::c_void),
         data: *mut libc::c_void,
         segments: usize,
@@ -286,6 +180,11 @@ impl TraceSession {
                 what: "no alternate signal stack could be set up",
                 source,
             })?;
+        let _outermost = (!resume::inside()).then(|| {
+            self.outermost
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        });
         self.engine.set_segments(segments as u64);
         let before = {
             let mut draining = self.draining();
@@ -293,13 +192,14 @@ impl TraceSession {
             self.mark(&mut draining)?
         };
         let watched = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let commands = &self.commands;
+        let mut watching = None;
         let begun = Instant::now();
         // SAFETY: by the caller's promise.
         let crash = unsafe {
             self.engine.call(f, data, |key| {
                 if let Some(deadline) = watched {
-                    let _ = commands.send(Command::Watch(key, deadline));
+                    watching = Some(key);
+                    let _ = self.commands.send(Command::Watch(key, deadline));
                 }
             })
         };
@@ -309,8 +209,8 @@ impl TraceSession {
             // the agent, and its parent makes the report.
             safe::end_process(Safe::promise(), 0);
         }
-        if watched.is_some() {
-            let _ = commands.send(Command::Unwatch);
+        if let Some(key) = watching {
+            let _ = self.commands.send(Command::Unwatch(key));
         }
         let after = self.settle(before)?;
         Ok(CallEnd {
@@ -321,120 +221,34 @@ impl TraceSession {
         })
     }
 
+    /// Begins code of the interpreter that native code has called, on whatever thread that is. All
+    /// that this thread did to the arena, and other threads as far as it was before, has been
+    /// applied when it returns; how native code goes on is up to the interlude. Where nobody but
+    /// the interpreter itself called, it changes nothing.
+    pub fn begin_callback(&self) -> Interlude {
+        let interlude = Interlude::begin(self.engine);
+        if !self.engine.at_home(Safe::promise()) {
+            // It has a copy of the interpreter, but neither the arena nor the agent.
+            eprintln!(
+                "ffitrace: a process that native code forked called back into the interpreter; \
+                 it has no part in the session and is ended"
+            );
+            safe::end_process(Safe::promise(), 126);
+        }
+        if interlude.from_native() {
+            self.catch_up();
+        }
+        interlude
+    }
+
+    /// Tells the handlers that the arena has so many segments by now: it grew in the middle of a
+    /// call.
+    pub fn set_segments(&self, segments: usize) {
+        self.engine.set_segments(segments as u64);
+    }
+
     fn draining(&self) -> MutexGuard<'_, Draining> {
         self.draining.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn mark(&self, draining: &mut Draining) -> Result<Mark, BackendError> {
-        // Before the kernel's count, which may only be larger then.
-        let handled = self.engine.handled.load(Ordering::Acquire);
-        draining.drain(self.engine);
-        Ok(Mark {
-            handled,
-            emitted: draining.recorder.emitted()?,
-            totals: draining.pipeline.totals(),
-            steps: self.engine.steps.load(Ordering::Relaxed),
-            blind: self.engine.blind_steps.load(Ordering::Relaxed),
-            uncopied: self.engine.uncopied.load(Ordering::Relaxed),
-            foreign: self.engine.foreign.load(Ordering::Relaxed),
-            failed: self
-                .engine
-                .words()
-                .supervisor_failed
-                .load(Ordering::Relaxed),
-        })
-    }
-
-    /// Drains until every fault that was counted has arrived, and refuses by name what the
-    /// recorder knows that it could not see.
-    fn settle(&self, before: Mark) -> Result<Mark, BackendError> {
-        let deadline = Instant::now() + SETTLE;
-        let mut draining = self.draining();
-        let after = loop {
-            let now = self.mark(&mut draining)?;
-            let stats = now.since(&before);
-            let accounted = stats.delivered + stats.rejected + stats.dropped;
-            if accounted >= stats.emitted || Instant::now() > deadline {
-                break now;
-            }
-            drop(draining);
-            std::thread::yield_now();
-            draining = self.draining();
-        };
-        draining.pipeline.finish();
-        let mut unseen = |count: u64, what: String| {
-            if count > 0 {
-                draining.pipeline.refuse_other(&Refused {
-                    tid: 0,
-                    ip: 0,
-                    addr: 0,
-                    kind: AccessKind::Read,
-                    what,
-                });
-            }
-            u64::from(count > 0)
-        };
-        let blind = after.blind - before.blind;
-        let uncopied = after.uncopied - before.uncopied;
-        let failed = after.failed - before.failed;
-        let elsewhere =
-            after.foreign - before.foreign + after.unrecorded().saturating_sub(before.unrecorded());
-        // The trap flag marks the engine's own steps; without one it is somebody else's.
-        let stepped = after.totals.stepping - before.totals.stepping;
-        let foreign = if after.steps == before.steps {
-            stepped
-        } else {
-            0
-        };
-        let extra = unseen(
-            uncopied,
-            format!(
-                "{uncopied} string instructions or pushes of flags were stepped one by one, \
-                 because the area for copies of instructions is full; what is told of them may \
-                 be wrong; begin a new process"
-            ),
-        ) + unseen(
-            blind,
-            format!(
-                "{blind} instructions were single-stepped with the arena open while a thread \
-                 that blocks all signals ran; accesses of it may be missing"
-            ),
-        ) + unseen(
-            elsewhere,
-            format!(
-                "{elsewhere} accesses were resumed and not recorded: those of a child process that \
-                 shares this one's memory (vfork) and is not known to the kernel's part; the inproc \
-                 recorder sees them"
-            ),
-        ) + unseen(
-            failed,
-            format!("the supervisor could not follow {failed} accesses"),
-        ) + unseen(
-            foreign,
-            format!("{foreign} accesses were made under a debugger's single step and not recorded"),
-        );
-        // Threads that outlive the call go on between a drain and the look at the counter; at
-        // some moment soon nothing is on its way.
-        let deadline = Instant::now() + SETTLE;
-        loop {
-            let mut end = self.mark(&mut draining)?;
-            end.emitted.emitted += extra;
-            if end.since(&before).balanced() || Instant::now() > deadline {
-                return Ok(end);
-            }
-            drop(draining);
-            std::thread::yield_now();
-            draining = self.draining();
-        }
-    }
-}
-
-/// Gives the engine back where the session did not come about.
-struct Claim(&'static Engine);
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.0.release();
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod debug;
 mod exports;
+mod marks;
 mod table;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use crate::modules::{self, Mapping};
 
 pub use exports::{Export, LibrarySymbols};
+pub use marks::Mark;
 use table::FileSymbols;
 
 /// A line of source code.

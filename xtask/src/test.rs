@@ -3,6 +3,7 @@
 //! ```text
 //!  format ─► clippy ─► docs ─► eBPF object: hash, rebuilt from source
 //!         ─► tests (unit, parity, crash, privileged) with the committed object
+//!         ─► unit tests of the bridge under a sanitizer
 //!         ─► privileged tests again with the rebuilt one ─► summary
 //! ```
 //!
@@ -11,6 +12,7 @@
 
 mod command;
 mod outcome;
+mod sanitizer;
 
 use std::process::ExitCode;
 
@@ -28,6 +30,9 @@ pub(crate) struct Args {
     /// Leave out the rebuilding of the eBPF object.
     #[arg(long, conflicts_with = "install")]
     no_rebuild: bool,
+    /// Run the unit tests under the sanitizer, and nothing else.
+    #[arg(long)]
+    only_sanitizer: bool,
 }
 
 /// Environment variable that names the eBPF object to load instead of the embedded one.
@@ -39,6 +44,10 @@ const OBJECT_VARIABLE: &str = "FFITRACE_BPF_OBJECT";
 /// Fails if a command cannot be started at all; a failed tier is in the exit code.
 pub(crate) fn run(args: &Args, toolchain: impl Fn() -> Result<()>) -> Result<ExitCode> {
     let mut summary = Summary::default();
+    if args.only_sanitizer {
+        summary.add("sanitizer", sanitizer::run()?);
+        return Ok(summary.print());
+    }
     let ci = std::env::var("CI").is_ok_and(|value| !["", "0", "false"].contains(&value.as_str()));
     let install = args.install || (ci && !args.no_rebuild);
 
@@ -72,6 +81,8 @@ pub(crate) fn run(args: &Args, toolchain: impl Fn() -> Result<()>) -> Result<Exi
     summary.add("tests", output.tier());
     summary.add("privileged: committed object", privileged);
     summary.take_counts(&output);
+
+    summary.add("sanitizer", sanitizer::run()?);
 
     if have_object {
         let tier = privileged_again(&object, &mut summary)?;
@@ -135,21 +146,25 @@ fn rebuild(
     plain(build)
 }
 
-/// The tests that load eBPF programs, with the rebuilt object instead of the committed one. The
-/// whole workspace stays selected: another selection would mean other features, and building all
-/// of it again.
+/// The tests that load eBPF programs, with the rebuilt object instead of the committed one. Of those
+/// that compare recorders, one family: what differs between two objects is what the kernel's part
+/// records, not how it is decoded. The whole workspace stays selected: another selection would mean
+/// other features, and building all of it again.
 fn privileged_again(object: &std::path::Path, summary: &mut Summary) -> Result<Tier> {
     let loader = ["test", "--workspace", "--no-fail-fast", "--test", "ebpf"];
     let mut whole = cargo(["test", "--workspace", "--no-fail-fast"]);
-    for name in ["parity", "zlib", "violations", "crash", "output", "scale"] {
+    for name in ["zlib", "violations", "crash", "output", "scale"] {
         whole.args(["--test", name]);
     }
     whole.args(["--", "ebpf"]);
+    let parity = ["test", "--workspace", "--test", "parity", "--", "widths"];
     let loader = run_watched(cargo(loader).env(OBJECT_VARIABLE, object))?;
+    let parity = run_watched(cargo(parity).env(OBJECT_VARIABLE, object))?;
     let whole = run_watched(whole.env(OBJECT_VARIABLE, object))?;
-    summary.take_counts(&loader);
-    summary.take_counts(&whole);
-    let failed = [&loader, &whole]
+    for output in [&loader, &parity, &whole] {
+        summary.take_counts(output);
+    }
+    let failed = [&loader, &parity, &whole]
         .into_iter()
         .map(TestOutput::tier)
         .find(|tier| tier.state == State::Failed);

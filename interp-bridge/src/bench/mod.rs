@@ -4,6 +4,8 @@
 //! so the ratios mean something on a noisy machine. How often the work is repeated is found by
 //! trying: enough to fill the time that was asked for, never fewer than a few hundred accesses.
 
+mod callbacks;
+mod calls;
 pub mod work;
 
 use std::{ffi::c_void, time::Duration};
@@ -13,7 +15,7 @@ use tracer_user::backend::Backend;
 use crate::{
     bridge::{Bridge, BridgeError, CallOptions},
     memory::{AllocId, AllocRequest, Init},
-    report::bench::{BenchReport, BenchRow},
+    report::bench::{BenchReport, BenchRow, Unit},
 };
 use work::{Work, WorkFn};
 
@@ -102,14 +104,19 @@ const QUESTIONS: [Question; 6] = [
 ];
 
 /// Measures every question under every recorder; about `seconds` for each of them.
-/// `tell` is told what is being measured.
+/// `only` leaves out the questions that do not contain it; `tell` is told what is being measured.
 ///
 /// # Errors
 /// [`BenchError`]. A recorder that this host does not allow is left out, with a note.
-pub fn run(seconds: f64, tell: &mut dyn FnMut(&str)) -> Result<BenchReport, BenchError> {
+pub fn run(
+    seconds: f64,
+    only: Option<&str>,
+    tell: &mut dyn FnMut(&str),
+) -> Result<BenchReport, BenchError> {
     let mut notes = Vec::new();
     let mut rows: Vec<BenchRow> = Vec::new();
-    let each = Duration::from_secs_f64(seconds / QUESTIONS.len() as f64);
+    let questions = QUESTIONS.len() + calls::QUESTIONS.len() + 1;
+    let each = Duration::from_secs_f64(seconds / questions as f64);
     for backend in [
         Backend::None,
         Backend::Inproc,
@@ -124,21 +131,49 @@ pub fn run(seconds: f64, tell: &mut dyn FnMut(&str)) -> Result<BenchReport, Benc
             Err(other) => return Err(other.into()),
             Ok(bridge) => drop(bridge),
         }
-        for question in &QUESTIONS {
+        let wanted = |text: &str| only.is_none_or(|only| text.contains(only));
+        for question in QUESTIONS.iter().filter(|question| wanted(question.text)) {
             tell(&format!("{} under {backend}", question.text));
             // A fresh bridge for each: nothing is left of the work before.
-            let mut bridge = Bridge::new(Some(backend))?;
-            let (accesses, elapsed) = measure(&mut bridge, question, each)?;
+            let bridge = Bridge::new(Some(backend))?;
+            let (accesses, elapsed) = measure(&bridge, question, each)?;
             let ns = elapsed.as_nanos() as f64 / accesses as f64;
             rows.push(BenchRow {
                 question: question.text.to_owned(),
                 backend: backend.name().to_owned(),
+                unit: Unit::Access,
                 accesses,
                 ns_per_access: ns,
                 accesses_per_s: 1e9 / ns,
                 ratio_to_none: None,
                 ratio_to_ptrace: None,
             });
+        }
+        let row_of_calls = |text: &str, calls, time: Duration| {
+            let ns = time.as_nanos() as f64;
+            BenchRow {
+                question: text.to_owned(),
+                backend: backend.name().to_owned(),
+                unit: Unit::Call,
+                accesses: calls,
+                ns_per_access: ns,
+                accesses_per_s: 1e9 / ns,
+                ratio_to_none: None,
+                ratio_to_ptrace: None,
+            }
+        };
+        let calls = calls::QUESTIONS.iter();
+        for question in calls.filter(|question| wanted(question.text)) {
+            tell(&format!("{} under {backend}", question.text));
+            let bridge = Bridge::new(Some(backend))?;
+            if let Some((calls, time)) = calls::measure(&bridge, question, each)? {
+                rows.push(row_of_calls(question.text, calls, time));
+            }
+        }
+        if wanted(callbacks::TEXT) {
+            tell(&format!("{} under {backend}", callbacks::TEXT));
+            let (made, time) = callbacks::measure(&Bridge::new(Some(backend))?, each)?;
+            rows.push(row_of_calls(callbacks::TEXT, made, time));
         }
     }
     let ns_of = |rows: &[BenchRow], question: &str, backend: Backend| {
@@ -160,9 +195,13 @@ pub fn run(seconds: f64, tell: &mut dyn FnMut(&str)) -> Result<BenchReport, Benc
         row.ratio_to_ptrace = ptrace.map(|ptrace| row.ns_per_access / ptrace);
     }
     rows.sort_by_key(|row| {
+        let calls = calls::QUESTIONS.iter().map(|question| question.text);
         QUESTIONS
             .iter()
-            .position(|question| question.text == row.question)
+            .map(|question| question.text)
+            .chain(calls)
+            .chain([callbacks::TEXT])
+            .position(|text| text == row.question)
     });
     notes.push(
         "All rows were measured in one run; the time is that of the calls, from entering native \
@@ -178,7 +217,7 @@ pub fn run(seconds: f64, tell: &mut dyn FnMut(&str)) -> Result<BenchReport, Benc
 
 /// Repeats the work until a run is long enough, and returns its accesses and time.
 fn measure(
-    bridge: &mut Bridge,
+    bridge: &Bridge,
     question: &Question,
     long_enough: Duration,
 ) -> Result<(u64, Duration), BenchError> {
@@ -208,19 +247,20 @@ fn measure(
     }
 }
 
-fn allocate(bridge: &mut Bridge, size: u64) -> Result<AllocId, BridgeError> {
+fn allocate(bridge: &Bridge, size: u64) -> Result<AllocId, BridgeError> {
     Ok(bridge.memory().allocate(&AllocRequest {
         name: None,
         size,
         align: 64,
         init: Init::Zeroed,
         mutable: true,
+        ..AllocRequest::default()
     })?)
 }
 
 /// Does the work once and checks that every access arrived.
 fn once(
-    bridge: &mut Bridge,
+    bridge: &Bridge,
     question: &Question,
     work: &mut Work,
     items: u64,
@@ -264,7 +304,7 @@ fn broken(question: &Question, bridge: &Bridge, what: String) -> BenchError {
     reason = "runs the work, whose pointers `measure` filled in"
 )]
 fn call(
-    bridge: &mut Bridge,
+    bridge: &Bridge,
     function: WorkFn,
     work: &mut Work,
 ) -> Result<crate::bridge::CallOutcome, BridgeError> {

@@ -86,7 +86,7 @@ impl Resolver<'_> {
             }
             Value::Scalar(expr) => {
                 let bits = self.scalar(&entry.name, expr, ty, Target::Pointer)?;
-                memory.bytes[at..at + 8].copy_from_slice(&bits.to_le_bytes());
+                memory.bytes[at..at + 8].copy_from_slice(&bits.to_le_bytes()[..8]);
             }
             _ => return Err(self.wrong(entry, "no pointer", "write '&NAME' or null")),
         }
@@ -136,6 +136,11 @@ impl Resolver<'_> {
                     let why = format!("`{}` has no field `{name}`", s.name);
                     self.wrong(entry, &why, &format!("its fields are {list}"))
                 })?;
+            }
+            if s.is_union && given.contains(&true) {
+                let why = format!("more than one member of `{}`", s.name);
+                let help = "give the one that is meant: '{.NAME=VALUE}'";
+                return Err(self.wrong(entry, &why, help));
             }
             let Some(field) = s.fields.get(next) else {
                 let why = format!(

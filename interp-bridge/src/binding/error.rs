@@ -30,6 +30,8 @@ pub enum BindingError {
         near: Option<String>,
         /// Whether the value would do as a further buffer.
         is_buffer: bool,
+        /// Whether the function is variadic, and the prototype names no variadic arguments.
+        is_variadic: bool,
     },
     /// Parameters without a value.
     #[error("no value for {}", list(names))]
@@ -124,6 +126,7 @@ impl BindingError {
                 known,
                 near,
                 is_buffer,
+                is_variadic,
                 ..
             } => {
                 let known = match known.as_slice() {
@@ -133,6 +136,11 @@ impl BindingError {
                 };
                 match near {
                     Some(near) => format!("did you mean `{near}`? {known}"),
+                    None if *is_variadic => {
+                        format!(
+                            "{known}; variadic arguments are declared after `...,`: '..., int {name}'"
+                        )
+                    }
                     None if *is_buffer => {
                         format!("{known}; a further buffer is used by '&{name}' or 'len({name})'")
                     }

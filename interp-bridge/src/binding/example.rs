@@ -31,8 +31,12 @@ pub(super) fn example_value(prototype: &Prototype, param: &Param) -> String {
                 _ => "uninit:64".into(),
             },
         },
-        CType::FunctionPointer => "null".into(),
-        CType::Float | CType::Double => "1.5".into(),
+        CType::FunctionPointer(_) => "null".into(),
+        CType::Float
+        | CType::Double
+        | CType::LongDouble
+        | CType::ComplexFloat
+        | CType::ComplexDouble => "1.5".into(),
         CType::Bool => "true".into(),
         CType::Struct(s) => struct_example(s),
         CType::Enum(e) => e
@@ -64,10 +68,12 @@ pub(super) fn struct_example(s: &StructType) -> String {
     let field = |ty: &CType| match ty {
         CType::Struct(inner) => struct_example(inner),
         CType::Array(..) => "{0}".into(),
-        CType::Pointer(_) | CType::FunctionPointer => "null".into(),
-        CType::Float | CType::Double => "1.5".into(),
+        CType::Pointer(_) | CType::FunctionPointer(_) => "null".into(),
+        CType::Float | CType::Double | CType::LongDouble => "1.5".into(),
         _ => "1".into(),
     };
-    let fields: Vec<String> = s.fields.iter().map(|f| field(&f.ty.ty)).collect();
+    let shown = if s.is_union { 1 } else { s.fields.len() };
+    let fields = s.fields.iter().take(shown).map(|f| field(&f.ty.ty));
+    let fields: Vec<String> = fields.collect();
     format!("{{{}}}", fields.join(","))
 }

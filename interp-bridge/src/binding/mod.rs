@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!  'crc=0' 'buf=@README.md' 'len=len(buf)'
-//!      │ value.rs   syntax: scalar, buffer, reference, braces
+//!      │ syntax.rs  text to value.rs: scalar, buffer, reference, braces
 //!      │ scalar.rs  numbers checked against the parameter's type
-//!      ▼ resolve.rs names, forward references, mutability
+//!      │ names.rs   which name refers to what; sizes.rs  len(NAME)
+//!      ▼ resolve.rs each parameter its argument, each buffer its mutability
 //!  Plan { buffers, args }     no address in it yet: the engine allocates
 //! ```
 //!
@@ -20,15 +21,18 @@
 //! | `&NAME` `&NAME+8` `&NAME-1` | a pointer into another parameter's buffer |
 //!
 //! A buffer is read-only for native code if everything that points to it is a pointer to const;
-//! `mut:` before its value makes it writable, `freed:` has it freed before the call. A name that is no parameter is a further buffer,
-//! and something must refer to it.
+//! `mut:` before its value makes it writable, `freed:` has it freed before the call. A name that
+//! is no parameter is a further buffer, and something must refer to it.
 
 mod content;
 mod error;
 mod example;
+mod names;
 mod number;
 mod resolve;
 mod scalar;
+mod sizes;
+mod syntax;
 mod value;
 
 #[cfg(test)]
@@ -118,7 +122,7 @@ pub struct PointerAt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArgValue {
     /// A number, truth value, or raw address (0 is null): its bits, in the low bytes.
-    Scalar(u64),
+    Scalar(u128),
     /// A pointer into a buffer.
     PointerTo {
         /// Index in [`Plan::buffers`].

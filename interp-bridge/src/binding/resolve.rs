@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 
-use super::content::{element_bytes, read_file};
+use super::content::read_file;
 use super::error::BindingError;
-use super::example::{example, examples};
-use super::number::{shorten, size};
-use super::scalar::{Place, Target};
-use super::value::{self, Content, Expr, Value};
-use super::{ArgValue, BUFFER_ALIGN, BufferSpec, MAX_BUFFER, Plan};
+use super::example::example;
+use super::number::shorten;
+use super::scalar::Target;
+use super::value::{Content, Expr, Value};
+use super::{ArgValue, BUFFER_ALIGN, BufferSpec, Plan, syntax};
 use crate::ctype::{CType, StructType};
 use crate::prototype::{Param, Prototype};
 
@@ -20,12 +20,12 @@ use crate::prototype::{Param, Prototype};
 pub fn plan(prototype: &Prototype, bindings: &[OsString]) -> Result<Plan, BindingError> {
     let mut entries: Vec<Entry<'_>> = Vec::new();
     for binding in bindings {
-        let (name, text) = value::split(binding)?;
+        let (name, text) = syntax::split(binding)?;
         if entries.iter().any(|e| e.name == name) {
             return Err(BindingError::Twice { name });
         }
         let param = prototype.params.iter().position(|p| p.name == name);
-        let value = value::parse(&name, text)?;
+        let value = syntax::parse(&name, text)?;
         let param = param.map(|index| &prototype.params[index]);
         entries.push(Entry { name, param, value });
     }
@@ -111,49 +111,6 @@ impl<'p> Resolver<'p> {
         Ok(resolver)
     }
 
-    /// Every parameter bound; every other name a buffer that something refers to.
-    pub(super) fn check_names(&self) -> Result<(), BindingError> {
-        let params = &self.prototype.params;
-        for (index, entry) in self.entries.iter().enumerate() {
-            let is_used = || {
-                let others = self
-                    .entries
-                    .iter()
-                    .enumerate()
-                    .filter(|(other, _)| *other != index);
-                others
-                    .into_iter()
-                    .any(|(_, other)| refers(&other.value, &entry.name))
-            };
-            if entry.param.is_none() && !(entry.is_buffer() && is_used()) {
-                let unbound = params.iter().filter(|p| self.entry(&p.name).is_none());
-                let near = super::nearest(&entry.name, unbound.map(|p| p.name.as_str()));
-                return Err(BindingError::NoParameter {
-                    function: self.prototype.name.clone(),
-                    name: entry.name.clone(),
-                    known: params.iter().map(|p| p.name.clone()).collect(),
-                    near,
-                    is_buffer: entry.is_buffer(),
-                });
-            }
-        }
-        let missing: Vec<&Param> = params
-            .iter()
-            .filter(|p| self.entry(&p.name).is_none())
-            .collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(BindingError::Missing {
-            names: missing.iter().map(|p| p.name.clone()).collect(),
-            examples: examples(self.prototype, |name| self.entry(name).is_none()),
-        })
-    }
-
-    pub(super) fn entry(&self, name: &str) -> Option<usize> {
-        self.entries.iter().position(|e| e.name == name)
-    }
-
     pub(super) fn plan(self) -> Result<Plan, BindingError> {
         let mut uses = Uses {
             mutable: vec![false; self.entries.len()],
@@ -215,7 +172,7 @@ impl<'p> Resolver<'p> {
             }
             Value::Buffer { .. } => {
                 let (why, help) = match param.ty.ty {
-                    CType::FunctionPointer => (
+                    CType::FunctionPointer(_) => (
                         "callbacks are not in this version, and a buffer is no code".to_owned(),
                         "give null or an address (0x…)".to_owned(),
                     ),
@@ -286,169 +243,6 @@ impl<'p> Resolver<'p> {
             help,
         }
     }
-
-    /// The entry that is the buffer behind `name`, and the whole distance into it. Aliases
-    /// (`q=&p`, `p=&buf+4`) are followed.
-    pub(super) fn target(
-        &self,
-        from: &str,
-        name: &str,
-        offset: i64,
-    ) -> Result<(usize, i64), BindingError> {
-        let (mut chain, mut name, mut offset) = (vec![from.to_owned()], name, offset);
-        loop {
-            let at = self.named(&chain[chain.len() - 1], name)?;
-            match &self.entries[at].value {
-                _ if self.buffers[at].is_some() => return Ok((at, offset)),
-                Value::Reference {
-                    name: next,
-                    offset: more,
-                } => {
-                    if chain.iter().any(|seen| seen == name) {
-                        chain.push(name.to_owned());
-                        return Err(BindingError::Cycle { chain });
-                    }
-                    chain.push(name.to_owned());
-                    offset = offset.wrapping_add(*more);
-                    name = next;
-                }
-                _ => {
-                    return Err(BindingError::NotABuffer {
-                        name: from.to_owned(),
-                        target: name.to_owned(),
-                        help: format!(
-                            "only buffers have an address; for a number in memory, bind \
-                             '{name}' to a buffer like 'u32:5'"
-                        ),
-                    });
-                }
-            }
-        }
-    }
-
-    pub(super) fn named(&self, from: &str, name: &str) -> Result<usize, BindingError> {
-        self.entry(name).ok_or_else(|| {
-            let known = self
-                .entries
-                .iter()
-                .map(|e| e.name.as_str())
-                .filter(|n| *n != from);
-            let near = super::nearest(name, known);
-            BindingError::NoTarget {
-                name: from.to_owned(),
-                target: name.to_owned(),
-                near,
-            }
-        })
-    }
-
-    pub(super) fn scalar(
-        &self,
-        name: &str,
-        expr: &Expr,
-        ty: &str,
-        target: Target,
-    ) -> Result<u64, BindingError> {
-        let place = Place {
-            name,
-            ty,
-            constants: &self.prototype.constants,
-        };
-        match expr {
-            Expr::Text(text) => place.bits(text, target),
-            Expr::Len { .. } => {
-                let value = self.evaluate(name, expr, &mut vec![name.to_owned()])?;
-                place.int_bits(value, &value.to_string(), target)
-            }
-        }
-    }
-
-    /// The value of `len(NAME)` with its operation.
-    pub(super) fn evaluate(
-        &self,
-        name: &str,
-        expr: &Expr,
-        chain: &mut Vec<String>,
-    ) -> Result<i128, BindingError> {
-        let (target, operation) = match expr {
-            Expr::Len { name, operation } => (name, operation),
-            Expr::Text(text) => {
-                return size(text)
-                    .map(i128::from)
-                    .ok_or_else(|| BindingError::Value {
-                        name: name.to_owned(),
-                        value: shorten(text.as_bytes()),
-                        why: "no size".into(),
-                        help: "write a number of bytes: 64, 0x40, 64k, 1M, or len(NAME)".into(),
-                    });
-            }
-        };
-        let at = self.named(name, target)?;
-        if self.buffers[at].is_none() {
-            let help = match &self.entries[at].value {
-                Value::Reference { name, .. } => {
-                    format!("it points into a buffer; write 'len({name})'")
-                }
-                _ => format!("`{target}` is a scalar and has no length; write the number"),
-            };
-            let (name, target) = (name.to_owned(), target.clone());
-            return Err(BindingError::NotABuffer { name, target, help });
-        }
-        if chain.contains(target) {
-            chain.push(target.clone());
-            return Err(BindingError::Cycle {
-                chain: chain.clone(),
-            });
-        }
-        chain.push(target.clone());
-        let len = i128::from(self.buffer_len(at, chain)?);
-        chain.pop();
-        Ok(match operation {
-            None => len,
-            Some(('+', n)) => len.saturating_add(*n),
-            Some(('-', n)) => len.saturating_sub(*n),
-            Some(('*', n)) => len.saturating_mul(*n),
-            Some((_, n)) => len / n,
-        })
-    }
-
-    pub(super) fn buffer_len(
-        &self,
-        index: usize,
-        chain: &mut Vec<String>,
-    ) -> Result<u64, BindingError> {
-        let entry = &self.entries[index];
-        let content = match &entry.value {
-            Value::Buffer { content, .. } => content,
-            _ => {
-                let layout = entry.braces_struct().and_then(|s| s.layout.clone().ok());
-                return Ok(layout.map_or(0, |l| l.whole.size));
-            }
-        };
-        Ok(match content {
-            Content::Bytes(bytes) => bytes.len() as u64,
-            Content::File(_) => self.files.get(&entry.name).map_or(0, |f| f.len() as u64),
-            Content::Numbers(element, items) => items.len() as u64 * element_bytes(*element),
-            Content::Pointers(items) => items.len() as u64 * 8,
-            Content::Zeroed(expr) | Content::Uninit(expr) => {
-                let size = self.evaluate(&entry.name, expr, chain)?;
-                match u64::try_from(size) {
-                    Ok(size) if size <= MAX_BUFFER => size,
-                    Ok(size) => {
-                        let what = format!("a buffer of {size} bytes");
-                        return Err(BindingError::TooLarge {
-                            name: entry.name.clone(),
-                            what,
-                        });
-                    }
-                    Err(_) => {
-                        let why = format!("a buffer of {size} bytes cannot be");
-                        return Err(self.wrong(entry, &why, "write a size of 0 or more"));
-                    }
-                }
-            }
-        })
-    }
 }
 
 /// How buffers are used, by entry.
@@ -459,21 +253,5 @@ pub(super) struct Uses {
 impl Uses {
     pub(super) fn note(&mut self, entry: usize, pointee_const: bool) {
         self.mutable[entry] |= !pointee_const;
-    }
-}
-
-/// Whether `value` mentions `name` in a reference or `len()`.
-pub(super) fn refers(value: &Value, name: &str) -> bool {
-    let expr = |e: &Expr| matches!(e, Expr::Len { name: n, .. } if n == name);
-    match value {
-        Value::Scalar(e) => expr(e),
-        Value::Reference { name: n, .. } => n == name,
-        Value::Braces { items, .. } => items.iter().any(|item| refers(&item.value, name)),
-        Value::Buffer { content, .. } => match content {
-            Content::Zeroed(e) | Content::Uninit(e) => expr(e),
-            Content::Numbers(_, items) => items.iter().any(expr),
-            Content::Pointers(items) => items.iter().any(|item| refers(item, name)),
-            Content::Bytes(_) | Content::File(_) => false,
-        },
     }
 }

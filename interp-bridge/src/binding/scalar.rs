@@ -3,6 +3,7 @@
 use super::error::BindingError;
 use super::number::{shorten, unsigned};
 use crate::ctype::{CType, IntType};
+use crate::ffi::LongDouble;
 
 /// A scalar's type as far as ranges go.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +12,9 @@ pub(super) enum Target {
     Int(IntType),
     Float,
     Double,
+    LongDouble,
+    ComplexFloat,
+    ComplexDouble,
     Pointer,
 }
 
@@ -21,7 +25,10 @@ impl Target {
             CType::Bool => Target::Bool,
             CType::Float => Target::Float,
             CType::Double => Target::Double,
-            CType::Pointer(_) | CType::FunctionPointer => Target::Pointer,
+            CType::LongDouble => Target::LongDouble,
+            CType::ComplexFloat => Target::ComplexFloat,
+            CType::ComplexDouble => Target::ComplexDouble,
+            CType::Pointer(_) | CType::FunctionPointer(_) => Target::Pointer,
             other => Target::Int(other.as_int()?),
         })
     }
@@ -49,9 +56,15 @@ impl Place<'_> {
     }
 
     /// The bits of `text` as a value of `target`, in the low bytes.
-    pub(super) fn bits(&self, text: &str, target: Target) -> Result<u64, BindingError> {
+    pub(super) fn bits(&self, text: &str, target: Target) -> Result<u128, BindingError> {
         match target {
-            Target::Float | Target::Double => self.float_bits(text, target),
+            Target::Float | Target::Double => self.float_bits(text, target).map(u128::from),
+            Target::LongDouble => self.long_double_bits(text),
+            Target::ComplexFloat => self.complex_bits(text, Target::Float, 32),
+            Target::ComplexDouble => self.complex_bits(text, Target::Double, 64),
+            Target::Int(int @ IntType { bytes: 16, .. }) if is_number(text) => {
+                self.wide_bits(text, int)
+            }
             Target::Pointer if text == "null" || text == "NULL" || text == "nullptr" => Ok(0),
             Target::Bool if text == "true" => Ok(1),
             Target::Bool if text == "false" => Ok(0),
@@ -62,24 +75,57 @@ impl Place<'_> {
         }
     }
 
+    /// The bits of a number as one of the two types that go further than `integer` does.
+    fn wide_bits(&self, text: &str, int: IntType) -> Result<u128, BindingError> {
+        let digits = text.trim_start_matches(['-', '+']);
+        let negative = text.starts_with('-');
+        let size = unsigned(digits).ok_or_else(|| self.not_an_integer(text, Target::Int(int)))?;
+        let least = i128::MIN.unsigned_abs();
+        let fits = match (int.signed, negative) {
+            (true, true) => size <= least,
+            (true, false) => size < least,
+            (false, true) => size == 0,
+            (false, false) => true,
+        };
+        if !fits {
+            return Err(BindingError::Range {
+                name: self.name.to_owned(),
+                value: text.to_owned(),
+                ty: self.ty.to_owned(),
+                range: int.range_text(),
+                instead: None,
+            });
+        }
+        Ok(match negative {
+            true => size.wrapping_neg(),
+            false => size,
+        })
+    }
+
     /// The bits of an integer as a value of `target`.
     pub(super) fn int_bits(
         &self,
         value: i128,
         text: &str,
         target: Target,
-    ) -> Result<u64, BindingError> {
+    ) -> Result<u128, BindingError> {
         let int = match target {
-            Target::Float => return Ok(u64::from((value as f32).to_bits())),
-            Target::Double => return Ok((value as f64).to_bits()),
+            Target::Float => return Ok(u128::from((value as f32).to_bits())),
+            Target::Double => return Ok(u128::from((value as f64).to_bits())),
+            Target::LongDouble | Target::ComplexFloat | Target::ComplexDouble => {
+                return self.bits(&value.to_string(), target);
+            }
             Target::Bool => {
-                return u64::try_from(value).ok().filter(|v| *v < 2).ok_or_else(|| {
-                    self.wrong(
-                        text,
-                        "a bool is true or false".into(),
-                        "write true, false, 0 or 1",
-                    )
-                });
+                return u128::try_from(value)
+                    .ok()
+                    .filter(|v| *v < 2)
+                    .ok_or_else(|| {
+                        self.wrong(
+                            text,
+                            "a bool is true or false".into(),
+                            "write true, false, 0 or 1",
+                        )
+                    });
             }
             Target::Pointer => IntType {
                 bytes: 8,
@@ -89,8 +135,8 @@ impl Place<'_> {
         };
         let (low, high) = int.range();
         if (low..=high).contains(&value) {
-            let mask = u64::MAX >> (64 - u32::from(int.bytes) * 8);
-            return Ok(value as u64 & mask);
+            let mask = u128::MAX >> (128 - u32::from(int.bytes) * 8);
+            return Ok(value as u128 & mask);
         }
         // Bits that fit with the other sign: `-1` for size_t, `0xffffffff` for int.
         let other = IntType {
@@ -99,7 +145,7 @@ impl Place<'_> {
         }
         .range();
         let instead = (other.0..=other.1).contains(&value).then(|| {
-            let bits = value as u64 & (u64::MAX >> (64 - u32::from(int.bytes) * 8));
+            let bits = value as u128 & (u128::MAX >> (128 - u32::from(int.bytes) * 8));
             if int.signed {
                 int.decode(bits).to_string()
             } else {
@@ -110,7 +156,7 @@ impl Place<'_> {
             name: self.name.to_owned(),
             value: text.to_owned(),
             ty: self.ty.to_owned(),
-            range: format!("{low} to {high}"),
+            range: int.range_text(),
             instead,
         })
     }
@@ -194,6 +240,34 @@ impl Place<'_> {
         Ok(u64::from(narrow.to_bits()))
     }
 
+    fn long_double_bits(&self, text: &str) -> Result<u128, BindingError> {
+        // Enumeration constants, characters and the like are exact as doubles too.
+        let plain = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
+        let value = match plain.then(|| LongDouble::parse(text)).flatten() {
+            Some(value) => value,
+            None => LongDouble::from(f64::from_bits(self.float_bits(text, Target::Double)?)),
+        };
+        let mut bytes = [0; 16];
+        bytes[..10].copy_from_slice(&value.0);
+        Ok(u128::from_le_bytes(bytes))
+    }
+
+    /// `1.5`, `2i` or `1.5-2i`, each part `width` bits wide.
+    fn complex_bits(&self, text: &str, part: Target, width: u32) -> Result<u128, BindingError> {
+        let Some(body) = text.strip_suffix('i') else {
+            return self.float_bits(text, part).map(u128::from);
+        };
+        let bytes = body.as_bytes();
+        let is_split =
+            |i: &usize| matches!(bytes[*i], b'+' | b'-') && !matches!(bytes[*i - 1], b'e' | b'E');
+        let (re, im) = match (1..bytes.len()).rev().find(is_split) {
+            Some(at) => body.split_at(at),
+            None => ("0", body),
+        };
+        let (re, im) = (self.float_bits(re, part)?, self.float_bits(im, part)?);
+        Ok(u128::from(re) | u128::from(im) << width)
+    }
+
     fn float_range(&self, text: &str, low: f64, high: f64) -> BindingError {
         BindingError::Range {
             name: self.name.to_owned(),
@@ -203,4 +277,10 @@ impl Place<'_> {
             instead: None,
         }
     }
+}
+
+/// Whether it is digits with at most one sign, in whatever base.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    digits.starts_with(|c: char| c.is_ascii_digit())
 }

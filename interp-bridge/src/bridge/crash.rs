@@ -6,15 +6,18 @@ use tracer_user::{
     access::{Access, AccessEvent, AccessKind, Source},
     backend::Backend,
     decode::{Decoded, Rep},
+    modules,
     resume::{
-        Crash, Reason,
+        Crash, Reason, Snapshot,
         frame::RSP,
         safe::{self, Safe},
         signals::{ERROR_FETCH, ERROR_WRITE},
     },
+    unwind::{StackSnapshot, Unwinder},
 };
 
-use crate::memory::{Finding, Memory, Violation, ViolationKind};
+use crate::callback::Leave;
+use crate::memory::{Finding, InterpreterMemory, Violation, ViolationKind};
 
 /// `si_code` of a SIGSEGV by general protection: the kernel knows no address.
 const SI_KERNEL: i32 = 0x80;
@@ -24,12 +27,17 @@ const STACK_REACH: u64 = 1 << 16;
 /// Turns what the handler saw into a violation.
 pub(super) fn explain(
     crash: &Crash,
-    memory: &Memory,
+    memory: &dyn InterpreterMemory,
     backend: Backend,
     timeout: Option<Duration>,
 ) -> Violation {
     match (crash.reason, crash.signal) {
         (Reason::Timeout, _) => plain(ViolationKind::Timeout, crash, timeout_message(timeout)),
+        (Reason::Interpreter, _) => plain(
+            ViolationKind::NativeCrash,
+            crash,
+            "the interpreter ended the call".to_owned(),
+        ),
         (Reason::Exit, _) => plain(
             ViolationKind::NativeCrash,
             crash,
@@ -42,6 +50,49 @@ pub(super) fn explain(
             signal_message(signal, crash.code),
         ),
     }
+}
+
+/// Whether the call was stopped before an access, and nothing crashed.
+pub(super) fn is_stop(crash: &Crash) -> bool {
+    matches!(crash.reason, Reason::Stopped | Reason::OtherThread) && crash.signal == 0
+}
+
+/// Frames of ours between native code's call of a callback and the end of the call, at most.
+const OWN_FRAMES: usize = 64;
+
+/// What a callback that ended the call has to report, and where native code called it.
+pub(super) fn left(
+    crash: &Crash,
+    kind: ViolationKind,
+    left: Option<&Leave>,
+    snapshots: &mut [Snapshot],
+) -> Violation {
+    let message = left.map_or_else(String::new, ToString::to_string);
+    let site = snapshots
+        .iter_mut()
+        .find(|copy| copy.regs.rip == crash.regs.rip && copy.tid == crash.tid)
+        .and_then(native_caller);
+    Violation {
+        ip: site.unwrap_or(0),
+        ..plain(kind, crash, message)
+    }
+}
+
+/// Makes the snapshot one of native code where it called the callback, and tells the address that
+/// the callback would have returned to.
+fn native_caller(copy: &mut Snapshot) -> Option<u64> {
+    let stack = StackSnapshot {
+        regs: copy.regs,
+        sp: copy.base,
+        bytes: copy.stack.clone(),
+    };
+    let own = modules::mappings().ok()?;
+    let own = &modules::find(&own, native_caller as *const () as u64)?.range;
+    let regs = Unwinder::new().foreign_caller(&stack, &|ip| own.contains(&ip), OWN_FRAMES)?;
+    let gone = usize::try_from(regs.gpr[RSP].checked_sub(copy.base)?).ok()?;
+    copy.stack.drain(..gone.min(copy.stack.len()));
+    (copy.regs, copy.base) = (regs, regs.gpr[RSP]);
+    Some(regs.rip)
 }
 
 fn plain(kind: ViolationKind, crash: &Crash, message: String) -> Violation {
@@ -110,7 +161,7 @@ pub fn signal_name(signal: i32) -> String {
     .to_owned()
 }
 
-fn segv(crash: &Crash, memory: &Memory, backend: Backend) -> Violation {
+fn segv(crash: &Crash, memory: &dyn InterpreterMemory, backend: Backend) -> Violation {
     let accesses = accesses_of(crash);
     if crash.code == SI_KERNEL {
         // The processor checks the form of an address before it looks for a page, and tells no
@@ -195,18 +246,15 @@ fn wild(crash: &Crash, access: Access) -> Violation {
 
 /// A general protection fault with good addresses: nearly always an operand that is not aligned
 /// as its instruction wants.
-fn protection(crash: &Crash, memory: &Memory, accesses: &[Access]) -> Violation {
+fn protection(crash: &Crash, memory: &dyn InterpreterMemory, accesses: &[Access]) -> Violation {
     let misaligned = accesses
         .iter()
         .find(|access| access.len >= 16 && access.addr % 16 != 0);
     let message = match misaligned {
         Some(access) => {
-            let place = memory.locate(access.addr);
-            let name = place
-                .and_then(|place| memory.get(place.allocation))
-                .map_or(String::new(), |allocation| {
-                    format!(" of {}", allocation.title())
-                });
+            let name = memory
+                .title_at(access.addr)
+                .map_or(String::new(), |title| format!(" of {title}"));
             format!(
                 "SIGSEGV: a {} of {} bytes at {:#x}{name} is not aligned as its instruction needs",
                 access.kind, access.len, access.addr

@@ -3,37 +3,52 @@
 //! ```text
 //!  Bridge::memory ── allocate, read, write, free ──► Memory (abstract, in the arena)
 //!  Bridge::call ──► TraceSession ── native code ──► events ──► Memory::apply ──► violations
+//!                                      └─► callback ─► the interpreter ─► Bridge::call …
 //! ```
+//! A bridge is used by reference: a callback has the same one that the call was made with.
 //!
 //! # Safety
-//! `call` is unsafe because native code is: what it is given must be what it expects. The shadow
-//! view handed to the session lives in `Memory`, which the bridge keeps until after the session
-//! ended (fields are dropped in order).
+//! The shadow view handed to the session lives in `Memory`, which the bridge keeps until after the
+//! session ended (the fields of `Core` are dropped in order).
 #![allow(unsafe_code)]
 
+mod call;
 mod crash;
+mod found;
+mod invoke;
+mod shared;
+mod state;
 mod strings;
+mod turn;
 
-use std::{
-    ffi::c_void,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
-    time::Duration,
+use std::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64},
 };
 
 use tracer_user::{
-    access::{AccessEvent, AccessKind, EventSink, Refused},
+    access::AccessEvent,
     backend::Backend,
     pipeline::SharedSink,
-    resume::Snapshot,
-    session::{CallStats, Place, SessionError, TraceSession},
+    session::{Place, SessionError, TraceSession},
 };
 
 use crate::{
     arena::View,
-    memory::{AllocId, Finding, Memory, MemoryError, ViolationKind},
+    ffi::CallError,
+    memory::{AllocId, InterpreterMemory, Memory, MemoryError},
 };
+pub use call::{CallOptions, CallOutcome};
 pub use crash::signal_name;
+use found::Found;
+pub use found::{CallStackProvider, StopAt};
+pub use invoke::Invoked;
+pub(crate) use shared::Core;
+pub(crate) use state::Holder;
+pub use state::MemoryGuard;
+use state::State;
 use strings::StringFunctions;
+use turn::Turn;
 
 /// Why there is no bridge, or why it could not make a call.
 #[derive(Debug, thiserror::Error)]
@@ -44,50 +59,32 @@ pub enum BridgeError {
     /// The recorder could not be set up, or cannot follow this thread.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// The calling thread holds the memory that native code's accesses have to be applied to.
+    #[error(
+        "native code cannot be called while this thread holds `Bridge::memory()`; drop the guard \
+         before the call"
+    )]
+    MemoryHeld,
+    /// The values do not suit the signature.
+    #[error(transparent)]
+    Call(Box<CallError>),
+}
+
+impl From<CallError> for BridgeError {
+    fn from(error: CallError) -> BridgeError {
+        BridgeError::Call(Box::new(error))
+    }
 }
 
 /// Sees every event of a call before it is applied.
-pub trait Observer: Send {
+pub trait Observer<M: InterpreterMemory = Memory>: Send {
     /// One access; `memory` is as it was before it.
-    fn event(&mut self, event: &AccessEvent, memory: &Memory);
-}
-
-/// What may be said about one call.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CallOptions {
-    /// End the call after this time.
-    pub timeout: Option<Duration>,
-}
-
-/// How a call ended and what it cost. What it did is in the memory, what was wrong in the
-/// memory's violation log.
-#[derive(Debug)]
-pub struct CallOutcome {
-    /// Whether native code returned; if not, the log says why.
-    pub returned: bool,
-    /// Counts.
-    pub stats: CallStats,
-    /// Stacks at accesses that looked wrong, and at a crash.
-    pub snapshots: Vec<Snapshot>,
-    /// Time in native code.
-    pub elapsed: Duration,
-    /// Benign over-reads of string functions.
-    pub overreads: u64,
+    fn event(&mut self, event: &AccessEvent, memory: &M);
 }
 
 /// See the module.
-pub struct Bridge {
-    session: TraceSession,
-    state: Arc<Mutex<State>>,
-    fallback: Option<String>,
-}
-
-struct State {
-    memory: Memory,
-    observer: Option<Box<dyn Observer>>,
-    strings: StringFunctions,
-    strict: bool,
-    overreads: u64,
+pub struct Bridge<M: InterpreterMemory + 'static = Memory> {
+    core: Arc<Core<M>>,
 }
 
 impl Bridge {
@@ -96,12 +93,32 @@ impl Bridge {
     /// # Errors
     /// What the host lacks, with what would mend it.
     pub fn new(backend: Option<Backend>) -> Result<Bridge, BridgeError> {
-        let mut memory = Memory::new()?;
-        memory.ensure_segment()?;
+        Bridge::over(Memory::new()?, backend)
+    }
+
+    /// The address by which native code knows an allocation.
+    ///
+    /// # Errors
+    /// Where there is no such allocation.
+    pub fn address(&self, id: AllocId) -> Result<u64, MemoryError> {
+        self.lock().memory.address_in(id, self.view())
+    }
+}
+
+impl<M: InterpreterMemory + 'static> Bridge<M> {
+    /// A bridge over an interpreter's own memory.
+    ///
+    /// # Errors
+    /// What the host lacks, with what would mend it.
+    pub fn over(mut memory: M, backend: Option<Backend>) -> Result<Bridge<M>, BridgeError> {
+        memory
+            .arena_mut()
+            .ensure_segment()
+            .map_err(MemoryError::from)?;
         let place = Place {
             session: memory.arena().session(),
             segments: memory.arena().views().segments(),
-            // SAFETY: the session ends before the memory goes, see the field order of `Bridge`:
+            // SAFETY: the session ends before the memory goes, see the field order of `Core`:
             // the state's other holders are the session's own.
             shadow: unsafe { memory.shadow().view() },
         };
@@ -111,6 +128,8 @@ impl Bridge {
             strings: StringFunctions::default(),
             strict: false,
             overreads: 0,
+            found: Found::default(),
+            call_stack: None,
         }));
         let sink: SharedSink = state.clone();
         let (session, fallback) = match backend {
@@ -118,175 +137,91 @@ impl Bridge {
             None => TraceSession::start_best(place, sink)?,
         };
         Ok(Bridge {
-            session,
-            state,
-            fallback,
+            core: Arc::new(Core {
+                session,
+                state,
+                turn: Arc::new(Turn::new()),
+                holder: Holder::default(),
+                outermost: Mutex::new(()),
+                left_elsewhere: Mutex::new(None),
+                strings_found: AtomicBool::new(false),
+                fallback,
+            }),
         })
+    }
+
+    /// The view of the arena whose addresses native code gets: the host view where nothing is
+    /// traced.
+    pub fn view(&self) -> View {
+        if self.backend() == Backend::None {
+            View::Host
+        } else {
+            View::Native
+        }
+    }
+
+    /// What callbacks find the bridge by.
+    pub(crate) fn core(&self) -> &Arc<Core<M>> {
+        &self.core
+    }
+
+    /// The bridge that a callback belongs to.
+    pub(crate) fn of_core(core: Arc<Core<M>>) -> Bridge<M> {
+        Bridge { core }
     }
 
     /// The recorder in use.
     pub fn backend(&self) -> Backend {
-        self.session.backend()
+        self.core.session.backend()
     }
 
     /// Why the recorder is not `ebpf`, where the choice was left to the bridge.
     pub fn fallback(&self) -> Option<&str> {
-        self.fallback.as_deref()
+        self.core.fallback.as_deref()
     }
 
     /// What this host keeps the recorder from seeing, if anything. Asked on the thread that the
     /// session began on.
     pub fn blind_spot(&self) -> Option<String> {
-        self.session.blind_spot()
+        self.core.session.blind_spot()
     }
 
     /// Whether over-reads of string functions count as violations.
-    pub fn set_strict(&mut self, strict: bool) {
+    pub fn set_strict(&self, strict: bool) {
         self.lock().strict = strict;
     }
 
+    /// Has `provider` asked for the interpreter's call stack at the end of each call that was
+    /// found to do something wrong, on the thread that made the call; it may use the bridge.
+    pub fn set_call_stack_provider(&self, provider: Option<CallStackProvider>) {
+        self.lock().call_stack = provider;
+    }
+
     /// Sends every event of the following calls to `observer` too; returns the one before.
-    pub fn observe(&mut self, observer: Option<Box<dyn Observer>>) -> Option<Box<dyn Observer>> {
+    pub fn observe(&self, observer: Option<Box<dyn Observer<M>>>) -> Option<Box<dyn Observer<M>>> {
         std::mem::replace(&mut self.lock().observer, observer)
     }
 
-    /// The interpreter's memory. Do not hold it while native code runs.
-    pub fn memory(&self) -> MemoryGuard<'_> {
-        MemoryGuard(self.lock())
-    }
-
-    /// The address by which native code knows an allocation.
+    /// The interpreter's memory. Do not hold it while native code runs: what that does is applied
+    /// to it meanwhile.
     ///
-    /// # Errors
-    /// Where there is no such allocation.
-    pub fn address(&self, id: AllocId) -> Result<u64, MemoryError> {
-        let view = if self.backend() == Backend::None {
-            View::Host
-        } else {
-            View::Native
-        };
-        self.lock().memory.address_in(id, view)
+    /// # Panics
+    /// Where this thread holds it already.
+    pub fn memory(&self) -> MemoryGuard<'_, M> {
+        MemoryGuard::new(|| self.lock(), &self.core.holder)
     }
 
     /// Faults delivered so far, for a progress display.
     pub fn progress(&self) -> Arc<AtomicU64> {
-        self.session.progress()
+        self.core.session.progress()
     }
 
-    /// The tracing session, for what it counted.
+    /// The tracing session, for its finer controls and what it counted.
     pub fn session(&self) -> &TraceSession {
-        &self.session
+        &self.core.session
     }
 
-    /// The tracing session, for its finer controls.
-    pub fn session_mut(&mut self) -> &mut TraceSession {
-        &mut self.session
-    }
-
-    /// Runs `f(data)`, which calls native code. When it returns, everything that native code did
-    /// to the memory has been applied, and what was wrong is in the log.
-    ///
-    /// # Errors
-    /// Where the recorder cannot follow this thread; nothing was called then.
-    ///
-    /// # Safety
-    /// The native function must accept what `f` gives it. `f(data)` must be sound to leave at
-    /// any point: no frame of it may own anything that has to be dropped.
-    pub unsafe fn call(
-        &mut self,
-        f: unsafe extern "C" fn(*mut c_void),
-        data: *mut c_void,
-        options: CallOptions,
-    ) -> Result<CallOutcome, BridgeError> {
-        let (segments, overreads) = {
-            let mut state = self.lock();
-            if !state.strings.found() && self.backend() != Backend::None {
-                state.strings = StringFunctions::find();
-            }
-            (state.memory.arena().views().segments(), state.overreads)
-        };
-        // SAFETY: by the caller's promise.
-        let end = unsafe { self.session.call(f, data, segments, options.timeout) }?;
-        let mut state = self.lock();
-        if let Some(crash) = &end.crash {
-            let violation = crash::explain(crash, &state.memory, self.backend(), options.timeout);
-            state.memory.violations_mut().push(violation);
-        }
-        let overreads = state.overreads - overreads;
-        drop(state);
-        Ok(CallOutcome {
-            returned: end.crash.is_none(),
-            stats: end.stats,
-            snapshots: end.snapshots,
-            elapsed: end.elapsed,
-            overreads,
-        })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Plain data: what a panicking holder left is what was applied so far.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The memory, borrowed between calls.
-pub struct MemoryGuard<'a>(MutexGuard<'a, State>);
-
-impl std::ops::Deref for MemoryGuard<'_> {
-    type Target = Memory;
-
-    fn deref(&self) -> &Memory {
-        &self.0.memory
-    }
-}
-
-impl std::ops::DerefMut for MemoryGuard<'_> {
-    fn deref_mut(&mut self) -> &mut Memory {
-        &mut self.0.memory
-    }
-}
-
-impl State {
-    /// Whether what looks wrong is what string functions do on purpose.
-    fn is_overread(&mut self, finding: &Finding) -> bool {
-        let access = &finding.event.access;
-        let read = access.addr..access.addr.saturating_add(access.len);
-        // Beside a freed allocation, the red zone is that one's.
-        let beside = matches!(
-            finding.kind,
-            ViolationKind::OutOfBounds | ViolationKind::UseAfterFree
-        );
-        if !beside || access.kind != AccessKind::Read {
-            return false;
-        }
-        let Some(object) = self.memory.neighbour(&read) else {
-            return false;
-        };
-        let look = self.strings.look(finding.event.ip);
-        look.is_some_and(|look| strings::is_overread(look, &read, &object))
-    }
-}
-
-impl EventSink for State {
-    fn event(&mut self, event: &AccessEvent) {
-        if let Some(observer) = &mut self.observer {
-            observer.event(event, &self.memory);
-        }
-        let Some(mut finding) = self.memory.apply(event) else {
-            return;
-        };
-        if self.is_overread(&finding) {
-            self.overreads += 1;
-            finding.kind = ViolationKind::Overread;
-            if !self.strict {
-                self.memory.note_overread(&finding);
-                return;
-            }
-        }
-        self.memory.report(&finding);
-    }
-
-    fn refused(&mut self, refused: &Refused) {
-        self.memory.refuse(refused);
+    fn lock(&self) -> MutexGuard<'_, State<M>> {
+        self.core.lock()
     }
 }

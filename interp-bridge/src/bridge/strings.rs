@@ -139,11 +139,6 @@ impl StringFunctions {
         }
     }
 
-    /// Whether the search has been made.
-    pub(super) fn found(&self) -> bool {
-        !self.addresses.is_empty()
-    }
-
     /// How far the function around `ip` may look; `None` if it is no string function.
     pub(super) fn look(&mut self, ip: u64) -> Option<Look> {
         let addresses = &self.addresses;

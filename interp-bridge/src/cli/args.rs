@@ -60,6 +60,12 @@ A buffer for a pointer to const is read-only for native code; mut: before its
 value makes it writable; freed: frees it before the call, to try a dangling
 pointer. Names that are no parameters are further buffers.
 
+With --native-heap, memory that the library allocates itself (malloc, new, ...)
+is checked like the buffers, and wrong frees are reported. JSON has it under
+native_heap: allocations, frees, live, live_bytes, leaks (what is live after
+the call), not_covered; violations name the library's allocations heap#1, ...
+Where any are live at the end, destructors of the library are not run.
+
 Exit status:
   0 no rule was broken   1 violations, a crash or a timeout   2 wrong usage
   3 the environment lacks what was asked for   4 the trace is incomplete";
@@ -108,6 +114,14 @@ pub(super) struct CallArguments {
           allow_negative_numbers = true)]
     pub(super) timeout: Option<Duration>,
 
+    /// Put the library's own heap into the arena, and check it byte by byte
+    #[arg(long)]
+    pub(super) native_heap: bool,
+
+    /// Stop native code before its first violation (ebpf, inproc)
+    #[arg(long)]
+    pub(super) stop_at_first: bool,
+
     /// Count string functions' reads past the end as violations
     #[arg(long)]
     pub(super) strict: bool,
@@ -129,6 +143,10 @@ pub(super) struct BenchArguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = positive,
           allow_negative_numbers = true)]
     pub(super) seconds: f64,
+
+    /// Ask only the questions with TEXT in them, such as `an empty call`
+    #[arg(long, value_name = "TEXT")]
+    pub(super) only: Option<String>,
 }
 
 /// Say what this host offers, and what would make the rest work

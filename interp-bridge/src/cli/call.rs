@@ -29,9 +29,11 @@ pub(super) fn run(args: &CallArguments, engine: &mut dyn Engine) -> Result<Exit,
     engine.open(&EngineOptions {
         backend: args.backend,
         strict: args.strict,
+        stop_at_first: args.stop_at_first,
         timeout: args.timeout,
         verbose: args.verbose,
         format: args.format,
+        native_heap: args.native_heap,
     })?;
 
     // From here on code of the library runs: its constructors first.
@@ -60,6 +62,11 @@ pub(super) fn run(args: &CallArguments, engine: &mut dyn Engine) -> Result<Exit,
     if !abrupt {
         super::exit::flush_c_streams();
     }
+    // Its destructors would use memory of the arena with nobody to resume their accesses.
+    let keeps_memory = outcome
+        .native_heap
+        .as_ref()
+        .is_some_and(|heap| heap.live > 0);
     let events = outcome.events.take().map(EventsWriter::finish).transpose();
     let report = outcome.into_report(&function, &prototype);
     let written = output.write(|out, theme| match args.format {
@@ -77,5 +84,8 @@ pub(super) fn run(args: &CallArguments, engine: &mut dyn Engine) -> Result<Exit,
             status = failure.status;
         }
     }
-    Ok(Exit { status, abrupt })
+    Ok(Exit {
+        status,
+        abrupt: abrupt || keeps_memory,
+    })
 }

@@ -8,6 +8,7 @@ use crate::binding::Plan;
 use crate::ffi::{Function, NativeCall, RetValue};
 use crate::prototype::Prototype;
 use crate::report::events::EventsWriter;
+use crate::report::heap::NativeHeap;
 use crate::report::model::{MAX_CONTENT, SCHEMA};
 use crate::report::{
     Allocation, CallReport, Hex, Ret, Span, Stats, Stepped, Violation, ViolationKind,
@@ -39,12 +40,16 @@ pub struct EngineOptions {
     pub backend: BackendChoice,
     /// Whether string functions' reads past the end are violations.
     pub strict: bool,
+    /// End the call before the first violation.
+    pub stop_at_first: bool,
     /// When to end a call that does not return.
     pub timeout: Option<Duration>,
     /// Whether to gather what only a full report shows.
     pub verbose: bool,
     /// How the report will be written.
     pub format: Format,
+    /// Whether the library's own heap lies in the arena.
+    pub native_heap: bool,
 }
 
 /// One call to make.
@@ -64,10 +69,12 @@ pub struct CallRequest {
 }
 
 /// What `bench` is asked.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BenchOptions {
     /// Roughly how long to measure each recorder.
     pub seconds: f64,
+    /// Only the questions with this text in them.
+    pub only: Option<String>,
 }
 
 /// What came of a call.
@@ -79,7 +86,7 @@ pub struct CallOutcome {
     pub backend_note: Option<String>,
     /// What the last call returned; `None` if it did not.
     pub ret: Option<RetValue>,
-    /// The buffers, in the plan's order.
+    /// The buffers, in the plan's order; then allocations of the library that are in violations.
     pub allocations: Vec<AllocationOutcome>,
     /// Broken rules, equal ones counted together.
     pub violations: Vec<Violation>,
@@ -87,6 +94,8 @@ pub struct CallOutcome {
     pub overreads: Vec<Violation>,
     /// Instructions that were single-stepped.
     pub stepped: Vec<Stepped>,
+    /// The library's own heap, if it was asked for.
+    pub native_heap: Option<NativeHeap>,
     /// Totals.
     pub stats: Stats,
     /// The request's writer, with every access written to it.
@@ -106,6 +115,10 @@ pub struct AllocationOutcome {
     pub mutable: bool,
     /// Whether it is freed.
     pub freed: bool,
+    /// For an allocation of the library: what made it.
+    pub made_by: Option<String>,
+    /// For one that the library gave back: what did.
+    pub freed_by: Option<String>,
     /// Bytes that were read.
     pub read: Vec<Range<u64>>,
     /// Bytes that were certainly written.
@@ -180,6 +193,7 @@ impl CallOutcome {
             violations: self.violations,
             overreads: self.overreads,
             stepped: self.stepped,
+            native_heap: self.native_heap,
             stats: self.stats,
         }
     }
@@ -197,6 +211,8 @@ impl AllocationOutcome {
             size: self.size,
             mutable: self.mutable,
             freed: self.freed,
+            made_by: self.made_by,
+            freed_by: self.freed_by,
             read: spans(self.read),
             written: spans(self.written),
             maybe_written: spans(self.maybe_written),

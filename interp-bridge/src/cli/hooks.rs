@@ -23,7 +23,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
             let _ = write!(stderr, "\r\x1b[K{what}").and_then(|()| stderr.flush());
         }
     };
-    let done = crate::bench::run(options.seconds, &mut |what| {
+    let done = crate::bench::run(options.seconds, options.only.as_deref(), &mut |what| {
         tell(&format!("measuring {what}"))
     });
     tell("");

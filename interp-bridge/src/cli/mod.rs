@@ -14,10 +14,12 @@ pub mod engine;
 mod event_log;
 mod exit;
 mod failure;
+mod heap;
 mod hooks;
 mod naming;
 mod output;
 mod progress;
+mod run;
 mod tracing;
 pub mod watch;
 
@@ -80,6 +82,7 @@ fn run_bench(
     let mut output = Output::take(options.format);
     let report = work(&BenchOptions {
         seconds: options.seconds,
+        only: options.only.clone(),
     })?;
     output.write(|out, theme| match options.format {
         Format::Json => json::write(out, &report),

@@ -64,6 +64,8 @@ impl Engine for Untraced {
                     size: b.init.len(),
                     mutable: b.mutable,
                     freed: false,
+                    made_by: None,
+                    freed_by: None,
                     read: vec![],
                     written: vec![],
                     maybe_written: vec![],
@@ -78,6 +80,7 @@ impl Engine for Untraced {
             violations: vec![],
             overreads: vec![],
             stepped: vec![],
+            native_heap: None,
             stats: Stats {
                 calls: request.repeat,
                 complete: self.complete,
@@ -226,14 +229,23 @@ fn options_reach_the_engine() {
     let opened = engine.opened.clone();
     crc32(
         &mut engine,
-        &["--backend", "none", "--strict", "--timeout", "1.5"],
+        &[
+            "--backend",
+            "none",
+            "--strict",
+            "--stop-at-first",
+            "--timeout",
+            "1.5",
+        ],
     );
     let expected = EngineOptions {
         backend: BackendChoice::None,
         strict: true,
+        stop_at_first: true,
         timeout: Some(std::time::Duration::from_millis(1500)),
         verbose: false,
         format: Format::Text,
+        native_heap: false,
     };
     assert_eq!(*opened.lock().unwrap_or_else(|e| panic!("{e}")), [expected]);
 }
@@ -267,6 +279,8 @@ fn pointers_are_named_by_their_buffer() {
         size: 16,
         mutable: true,
         freed: false,
+        made_by: None,
+        freed_by: None,
         read: std::iter::once(0..4).collect(),
         written: vec![],
         maybe_written: vec![],
@@ -280,6 +294,7 @@ fn pointers_are_named_by_their_buffer() {
         address: 0,
         library: "/lib/f.so".into(),
         file_offset: 0,
+        owner: Default::default(),
     };
     for (address, expected) in [
         (0x1000, Some("&a")),
@@ -296,6 +311,7 @@ fn pointers_are_named_by_their_buffer() {
             violations: vec![],
             overreads: vec![],
             stepped: vec![],
+            native_heap: None,
             stats: Stats::default(),
             events: None,
         };

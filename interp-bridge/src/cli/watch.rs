@@ -267,6 +267,7 @@ fn report_death(notice: &Notice, kind: ViolationKind, what: &str) -> ! {
         allocations: Vec::new(),
         overreads: Vec::new(),
         stepped: Vec::new(),
+        native_heap: None,
         violations: vec![Violation {
             kind,
             access: None,

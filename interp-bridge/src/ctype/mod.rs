@@ -1,47 +1,81 @@
-//! C types as native functions see them: kinds, sizes, layout.
+//! C types as native functions see them: kinds, sizes, layout, ways of passing.
 //!
 //! ```text
-//!  prototype text ──parse──► CType ──┬─► layout (sizes, offsets)   SysV x86-64
-//!                                    ├─► binding (ranges of values)
-//!                                    └─► libffi types and return values
+//!  prototype text ──parse──┐        ┌─► layout    sizes, offsets            SysV x86-64
+//!                          ├► CType ┼─► classify  registers or memory       psABI 3.2.3
+//!  an interpreter's types ─┘        ├─► binding   ranges of values
+//!   (construct.rs)                  └─► ffi       libffi types, values, return values
 //! ```
 //!
-//! A type that cannot be passed by value (a union, a bit-field, `long double`) is still a good
-//! pointee, so a [`CType`] may name it; [`CType::by_value`] says what hinders a use by value.
+//! A type that cannot be passed by value (a struct with bit-fields, one that is not laid out as C
+//! does it) is still a good pointee, so a [`CType`] may name it; [`CType::by_value`] says what
+//! hinders a use by value.
+//!
+//! ```
+//! use interp_bridge::ctype::{CType, StructType};
+//! let point = StructType::new("struct point", [("x", CType::i32()), ("y", CType::i32())]);
+//! assert_eq!(CType::from(point).by_value().map(|l| l.size), Ok(8));
+//! ```
 
+mod classify;
+mod construct;
 mod layout;
+mod name;
 
 use std::sync::Arc;
 
+use crate::ffi::Signature;
+
+pub use classify::{Class, Passing};
 pub use layout::{Layout, LayoutError};
 
 /// An integer type: its width and whether it has a sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IntType {
-    /// Width in bytes: 1, 2, 4 or 8.
+    /// Width in bytes: 1, 2, 4, 8 or 16.
     pub bytes: u8,
     /// Whether values may be negative.
     pub signed: bool,
 }
 
 impl IntType {
-    /// Smallest and largest value.
+    /// Smallest and largest value; the largest of `unsigned __int128` is past what `i128` holds,
+    /// and given as `i128::MAX`. [`IntType::holds`] is exact for it too.
     pub fn range(self) -> (i128, i128) {
         let bits = u32::from(self.bytes) * 8;
-        if self.signed {
-            (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1)
-        } else {
-            (0, (1i128 << bits) - 1)
+        match (self.signed, bits) {
+            (true, 128) => (i128::MIN, i128::MAX),
+            (false, 128) => (0, i128::MAX),
+            (true, _) => (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),
+            (false, _) => (0, (1i128 << bits) - 1),
         }
     }
 
-    /// Reads a value from the low bytes of `bits`, as the type means it.
-    pub fn decode(self, bits: u64) -> i128 {
-        let shift = 64 - u32::from(self.bytes) * 8;
+    /// Whether the type has the value, which is negative or not below zero.
+    pub fn holds(self, value: Result<u128, i128>) -> bool {
+        match value {
+            Ok(_) if self.bytes == 16 && !self.signed => true,
+            Ok(value) => u128::try_from(self.range().1).is_ok_and(|high| value <= high),
+            Err(value) => value >= self.range().0,
+        }
+    }
+
+    /// The range in words: `-128 to 127`.
+    pub fn range_text(self) -> String {
+        match (self.bytes, self.signed) {
+            (16, false) => format!("0 to {}", u128::MAX),
+            _ => format!("{} to {}", self.range().0, self.range().1),
+        }
+    }
+
+    /// Reads a value from the low bytes of `bits`, as the type means it. Those of
+    /// `unsigned __int128` past `i128` come out negative: `bits` itself is the value there.
+    pub fn decode(self, bits: u128) -> i128 {
+        let shift = 128 - u32::from(self.bytes) * 8;
         if self.signed {
-            i128::from(((bits << shift) as i64) >> shift)
+            ((bits << shift) as i128) >> shift
         } else {
-            i128::from((bits << shift) >> shift)
+            ((bits << shift) >> shift) as i128
         }
     }
 }
@@ -63,11 +97,17 @@ pub enum CType {
     Float,
     /// `double`.
     Double,
+    /// `long double`: the 80 bits of the x87, in 16 bytes.
+    LongDouble,
+    /// `float _Complex`.
+    ComplexFloat,
+    /// `double _Complex`.
+    ComplexDouble,
     /// A pointer to an object, or to `void`.
     Pointer(Arc<Pointee>),
     /// A pointer to a function.
-    FunctionPointer,
-    /// A complete struct.
+    FunctionPointer(FunctionType),
+    /// A complete struct or union.
     Struct(Arc<StructType>),
     /// An array, as a struct field or behind a pointer.
     Array(Arc<CType>, u64),
@@ -91,6 +131,27 @@ pub struct Pointee {
     pub is_const: bool,
     /// The pointee as written.
     pub spelling: String,
+    /// What values of the pointer must be, beyond any address.
+    pub promise: PointerPromise,
+}
+
+/// What an interpreter's language promises of every value of a pointer type, as Rust does of
+/// references. C's own pointers promise nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct PointerPromise {
+    /// Whether it is never null.
+    pub non_null: bool,
+    /// Alignment in bytes that every address has; 0 and 1 mean any.
+    pub align: u64,
+}
+
+/// What a pointer to a function leads to.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct FunctionType {
+    /// Its parameters and result, where they were declared.
+    pub signature: Option<Arc<Signature>>,
+    /// Whether the pointer is never null.
+    pub non_null: bool,
 }
 
 /// A type with the spelling that its user gave it.
@@ -111,11 +172,13 @@ pub struct Field {
     pub ty: Spelled,
 }
 
-/// A struct with its fields and layout.
+/// A struct or union with its fields and layout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StructType {
     /// Full name, `struct point`, or `struct` if it has no tag.
     pub name: String,
+    /// Whether all fields lie at the same place.
+    pub is_union: bool,
     /// Fields in order.
     pub fields: Vec<Field>,
     /// Size, alignment and field offsets, or what hinders a use by value.
@@ -140,14 +203,12 @@ pub struct EnumType {
     pub int: IntType,
     /// Its constants.
     pub constants: Vec<(String, i128)>,
+    /// Whether it has no other values. C's enumerations are open: any value of the integer type
+    /// will do. A Rust enumeration has its variants only.
+    pub closed: bool,
 }
 
 impl CType {
-    /// A signed or unsigned integer of `bytes` bytes.
-    pub const fn int(bytes: u8, signed: bool) -> CType {
-        CType::Int(IntType { bytes, signed })
-    }
-
     /// The integer type behind an integer, character or enumeration; `None` for all else.
     pub fn as_int(&self) -> Option<IntType> {
         match self {
@@ -167,5 +228,13 @@ impl CType {
     /// The type is incomplete, or of a kind that ffitrace does not pass by value.
     pub fn by_value(&self) -> Result<Layout, LayoutError> {
         layout::of(self)
+    }
+
+    /// How a value travels: in which registers, or in memory.
+    ///
+    /// # Errors
+    /// As [`CType::by_value`].
+    pub fn passing(&self) -> Result<Passing, LayoutError> {
+        classify::of(self)
     }
 }

@@ -1,74 +1,36 @@
 //! One native call, prepared with libffi so that making it needs nothing but a pointer.
 //!
 //! ```text
-//!  NativeCall::prepare ─► set_args ─► as_ptr ─► trampoline(ptr) ─► ffi_call ─► result
-//!                            └──────────── again for a repeat ◄────────────────┘
+//!  NativeCall::new ─► set_values ─► as_ptr ─► trampoline(ptr) ─► ffi_call ─► value
+//!                         └─────────── again for a repeat ◄────────────────────┘
 //! ```
+//!
+//! All is allocated when a call is prepared. Setting scalars, calling and taking a scalar result
+//! allocate nothing, so one prepared call can be made millions of times.
 //!
 //! # Safety
 //! The engine runs [`trampoline`](NativeCall::trampoline) inside a region that a signal handler
 //! may leave by restoring registers. So the trampoline's frame owns nothing: it reads a
 //! [`Frame`] through a raw pointer, calls `ffi_call`, which works on the stack alone, and
 //! returns. All memory that it touches belongs to the [`NativeCall`] and is never moved, and
-//! every size in it was checked against libffi's own layout when the call was prepared.
+//! every size in it comes from the layout that libffi was told when the call was prepared.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
+use std::sync::Arc;
 
 use libffi::low::{self, CodePtr};
-use libffi::middle::{Cif, Type};
 
-use super::{Function, RetValue};
+use super::signature::promote;
+use super::{
+    CallError, CallInterface, Function, Lease, RetValue, Signature, Use, Value, ValueError, marshal,
+};
 use crate::binding::{ArgValue, PointerAt};
-use crate::ctype::{CType, IntType};
+use crate::ctype::CType;
 use crate::prototype::Prototype;
-
-/// Most bytes of one struct by value: they travel on the stack, and libffi describes each
-/// element of an array by an object of its own.
-const MAX_STRUCT: u64 = 64 << 10;
 
 /// Makes the call that the pointer from [`NativeCall::as_ptr`] stands for.
 pub type Trampoline = unsafe extern "C" fn(*mut c_void);
-
-/// A call that cannot be prepared.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// A struct too large to pass by value.
-    #[error("`{name}` has {size} bytes, the limit for a struct by value is {MAX_STRUCT}")]
-    TooLarge {
-        /// The struct.
-        name: String,
-        /// Its size in bytes.
-        size: u64,
-    },
-    /// A type that has no libffi description.
-    #[error("`{0}` cannot be passed by value")]
-    Type(String),
-    /// libffi refuses the signature.
-    #[error("libffi refuses the signature of `{function}`: {reason}")]
-    Ffi {
-        /// The function.
-        function: String,
-        /// libffi's reason.
-        reason: String,
-    },
-    /// Our layout of a struct and libffi's differ.
-    #[error("ffitrace and libffi disagree on the layout of `{0}`")]
-    Layout(String),
-    /// Arguments that do not match the prototype.
-    #[error("argument {index} does not match the prototype")]
-    Argument {
-        /// Counted from 0.
-        index: usize,
-    },
-}
-
-impl CallError {
-    /// What mends it.
-    pub fn help(&self) -> String {
-        "pass a pointer instead, or wrap the function in C".into()
-    }
-}
 
 /// What the trampoline reads.
 #[repr(C)]
@@ -84,18 +46,43 @@ struct Frame {
 #[derive(Clone, Copy)]
 struct Slot([u8; 16]);
 
+/// Where an argument's value lies.
+#[derive(Clone, Copy)]
+struct Place {
+    /// First slot.
+    slot: usize,
+    /// Size in bytes.
+    size: usize,
+}
+
 /// A function with its signature and arguments, ready to be called any number of times.
+///
+/// ```
+/// use interp_bridge::{ctype::CType, ffi::{NativeCall, Signature, Value}};
+/// extern "C" fn add(a: i32, b: i64) -> i64 {
+///     i64::from(a) + b
+/// }
+/// let signature = Signature::new([CType::i32(), CType::i64()], CType::i64());
+/// let mut call = NativeCall::new(signature, add as *const () as u64)?;
+/// call.set_values(&[Value::from(-2), Value::from(44)])?;
+/// // SAFETY: `add` has this signature.
+/// let result = unsafe { call.run() }?;
+/// assert_eq!(result, Value::from(42i64));
+/// # Ok::<(), interp_bridge::ffi::CallError>(())
+/// ```
 pub struct NativeCall {
-    /// Boxed: the frame points to it.
-    cif: Box<Cif>,
-    ret_type: CType,
+    interface: CallInterface,
+    signature: Arc<Signature>,
+    /// Values of all arguments, one after the other.
+    values: Box<[Slot]>,
+    places: Box<[Place]>,
     ret: Box<[Slot]>,
-    /// Value of each argument.
-    values: Vec<Box<[Slot]>>,
-    sizes: Vec<usize>,
+    /// Size of the result in bytes.
+    ret_size: usize,
     /// Pointers to the values. libffi may overwrite them, so they are set before each call.
     pointers: Box<[*mut c_void]>,
     frame: Box<Frame>,
+    lease: Option<Lease>,
 }
 
 // SAFETY: every pointer in it leads to memory that it owns and that no other value knows, or to
@@ -103,85 +90,126 @@ pub struct NativeCall {
 unsafe impl Send for NativeCall {}
 
 impl NativeCall {
-    /// Prepares a call of `function` as `prototype` declares it.
+    /// Prepares calls of the function at `address`, which has this signature.
     ///
     /// # Errors
-    /// [`CallError`] for a type that libffi does not pass as the psABI wants it.
-    pub fn prepare(prototype: &Prototype, function: &Function) -> Result<NativeCall, CallError> {
-        let params = prototype.params.iter().map(|p| ffi_type(&p.ty.ty));
-        let params = params.collect::<Result<Vec<Type>, CallError>>()?;
-        let ret_type = match &prototype.ret.ty {
-            CType::Void => Type::void(),
-            ty => ffi_type(ty)?,
-        };
-        let cif = Cif::try_new(params, ret_type).map_err(|e| CallError::Ffi {
-            function: prototype.name.clone(),
-            reason: format!("{e:?}"),
-        })?;
-        let cif = Box::new(cif);
+    /// [`CallError`] for a type that is not passed by value, with the argument that has it.
+    pub fn new(
+        signature: impl Into<Arc<Signature>>,
+        address: u64,
+    ) -> Result<NativeCall, CallError> {
+        let signature = signature.into();
+        let interface = CallInterface::new(&signature)?;
+        // The interface has seen to it that all have a size.
         let size = |ty: &CType| ty.by_value().map_or(0, |l| l.size as usize);
-        let sizes: Vec<usize> = prototype.params.iter().map(|p| size(&p.ty.ty)).collect();
-        let ret = slots(size(&prototype.ret.ty));
-        let mut values: Vec<Box<[Slot]>> = sizes.iter().map(|s| slots(*s)).collect();
-        let pointers = values.iter_mut().map(|v| v.as_mut_ptr().cast()).collect();
+        let mut slots = 0;
+        let place = |ty| {
+            let size = size(ty);
+            let slot = slots;
+            slots += size.div_ceil(16).max(1);
+            Place { slot, size }
+        };
+        let places: Box<[Place]> = signature.params().iter().map(place).collect();
+        let ret_size = size(signature.ret());
         let frame = Box::new(Frame {
-            cif: std::ptr::null_mut(),
-            code: CodePtr(function.address as *mut c_void),
+            cif: interface.as_raw_ptr(),
+            code: CodePtr(address as *mut c_void),
             ret: std::ptr::null_mut(),
             args: std::ptr::null_mut(),
         });
-        let ret_type = prototype.ret.ty.clone();
         Ok(NativeCall {
-            cif,
-            ret_type,
-            ret,
-            values,
-            sizes,
-            pointers,
+            interface,
+            values: vec![Slot([0; 16]); slots].into_boxed_slice(),
+            pointers: vec![std::ptr::null_mut(); places.len()].into_boxed_slice(),
+            places,
+            // Room for the full register that libffi always writes.
+            ret: vec![Slot([0; 16]); ret_size.div_ceil(16).max(1)].into_boxed_slice(),
+            ret_size,
+            signature,
             frame,
+            lease: None,
         })
     }
 
-    /// Sets all arguments. `bases` has the native address of each buffer of the plan.
+    /// Prepares a call of `function` as `prototype` declares it.
     ///
     /// # Errors
-    /// [`CallError::Argument`] where `args` do not match the prototype or `bases`.
-    pub fn set_args(&mut self, args: &[ArgValue], bases: &[u64]) -> Result<(), CallError> {
-        if args.len() != self.values.len() {
-            return Err(CallError::Argument {
-                index: args.len().min(self.values.len()),
-            });
-        }
-        for (index, arg) in args.iter().enumerate() {
-            let wrong = CallError::Argument { index };
-            let resolve = |buffer: usize, offset: i64| {
-                let base = bases.get(buffer).ok_or(CallError::Argument { index })?;
-                Ok(base.wrapping_add_signed(offset))
+    /// As [`NativeCall::of`].
+    pub fn prepare(prototype: &Prototype, function: &Function) -> Result<NativeCall, CallError> {
+        NativeCall::of(Signature::from(prototype), function)
+    }
+
+    /// Prepares calls of a library's function, which keep the library loaded.
+    ///
+    /// # Errors
+    /// As [`NativeCall::new`], and [`CallError::Closed`] if the library was unloaded.
+    pub fn of(
+        signature: impl Into<Arc<Signature>>,
+        function: &Function,
+    ) -> Result<NativeCall, CallError> {
+        let lease = function.owner.lease(Use::Call, &function.name);
+        let lease = lease.map_err(|_| CallError::Closed {
+            function: function.name.clone(),
+        })?;
+        let mut call = NativeCall::new(signature, function.address)?;
+        call.lease = lease;
+        Ok(call)
+    }
+
+    /// What keeps the function's library loaded, if it has one. Tell it when native code was left
+    /// in the middle of this call.
+    pub fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    /// What is called with what.
+    pub fn signature(&self) -> &Arc<Signature> {
+        &self.signature
+    }
+
+    /// Has the following calls go to the function at `address`, which has the same signature. The
+    /// library of the one before is not kept loaded any more.
+    pub fn set_address(&mut self, address: u64) {
+        self.lease = None;
+        self.frame.code = CodePtr(address as *mut c_void);
+    }
+
+    /// Sets all arguments.
+    ///
+    /// # Errors
+    /// [`CallError::Count`] for another number of them, [`CallError::Argument`] for the first that
+    /// is no value of its parameter's type. The call keeps what was set before the error.
+    pub fn set_values(&mut self, values: &[Value]) -> Result<(), CallError> {
+        self.signature.check_count(values.len())?;
+        let signature = self.signature.clone();
+        for (index, (ty, value)) in signature.params().iter().zip(values).enumerate() {
+            let promoted = match signature.is_variadic_at(index) {
+                true => promote(value),
+                false => None,
             };
-            let mut bytes = vec![0u8; self.sizes[index]];
-            match arg {
-                ArgValue::Scalar(bits) if bytes.len() <= 8 => {
-                    let size = bytes.len();
-                    bytes.copy_from_slice(&bits.to_le_bytes()[..size]);
-                }
-                ArgValue::PointerTo { buffer, offset } if bytes.len() == 8 => {
-                    bytes.copy_from_slice(&resolve(*buffer, *offset)?.to_le_bytes());
-                }
-                ArgValue::Struct {
-                    bytes: given,
-                    pointers,
-                } if bytes.len() == given.len() => {
-                    bytes.copy_from_slice(given);
-                    for PointerAt { at, buffer, offset } in pointers {
-                        let at = *at as usize;
-                        let place = bytes.get_mut(at..at + 8).ok_or(wrong.clone())?;
-                        place.copy_from_slice(&resolve(*buffer, *offset)?.to_le_bytes());
-                    }
-                }
-                _ => return Err(wrong),
-            }
-            for (slot, chunk) in self.values[index].iter_mut().zip(bytes.chunks(16)) {
-                slot.0[..chunk.len()].copy_from_slice(chunk);
+            let out = bytes_mut(&mut self.values, self.places[index]);
+            marshal::encode(ty, promoted.as_ref().unwrap_or(value), out)
+                .map_err(|error| argument(&signature, index, error))?;
+        }
+        Ok(())
+    }
+
+    /// Sets all arguments to those of a plan. `bases` has the native address of each buffer.
+    ///
+    /// # Errors
+    /// [`CallError::Count`], [`CallError::Argument`] where `args` do not match the signature or
+    /// `bases`.
+    pub fn set_args(&mut self, args: &[ArgValue], bases: &[u64]) -> Result<(), CallError> {
+        self.signature.check_count(args.len())?;
+        for (index, arg) in args.iter().enumerate() {
+            let out = bytes_mut(&mut self.values, self.places[index]);
+            if set_arg(arg, bases, out).is_none() {
+                let error = ValueError::Mismatch {
+                    path: String::new(),
+                    given: "a value of another size, or of an unknown buffer,".to_owned(),
+                    expected: self.signature.params()[index].name(),
+                };
+                return Err(argument(&self.signature, index, error));
             }
         }
         Ok(())
@@ -196,28 +224,92 @@ impl NativeCall {
     /// What the trampoline takes: once for each call, since libffi may change its pointers. The
     /// pointer is good until `self` is used again or dropped.
     pub fn as_ptr(&mut self) -> *mut c_void {
-        for slot in &mut self.ret {
-            *slot = Slot([0; 16]);
+        self.ret.fill(Slot([0; 16]));
+        let values = self.values.as_mut_ptr();
+        for (pointer, place) in self.pointers.iter_mut().zip(&self.places) {
+            *pointer = values.wrapping_add(place.slot).cast();
         }
-        for (pointer, value) in self.pointers.iter_mut().zip(&mut self.values) {
-            *pointer = value.as_mut_ptr().cast();
-        }
-        self.frame.cif = self.cif.as_raw_ptr();
+        self.frame.cif = self.interface.as_raw_ptr();
         self.frame.ret = self.ret.as_mut_ptr().cast();
         self.frame.args = self.pointers.as_mut_ptr();
         std::ptr::from_mut(&mut *self.frame).cast()
     }
 
-    /// What the last call returned; zeros where none has returned.
+    /// Makes the call here and now, without a recorder, and takes its result.
+    ///
+    /// # Errors
+    /// As [`NativeCall::value`].
+    ///
+    /// # Safety
+    /// The function must have this signature and accept the arguments.
+    pub unsafe fn run(&mut self) -> Result<Value, CallError> {
+        let data = self.as_ptr();
+        // SAFETY: the pointer is fresh, and the call is the caller's responsibility.
+        unsafe { trampoline(data) };
+        self.value()
+    }
+
+    /// What the last call returned, as far as it is a value of the return type. Zeros count as
+    /// returned where no call did.
+    ///
+    /// # Errors
+    /// [`CallError::Return`], which names what was there and what was expected.
+    pub fn value(&self) -> Result<Value, CallError> {
+        marshal::decode(self.signature.ret(), self.ret_bytes())
+            .map_err(|e| CallError::Return(e.into()))
+    }
+
+    /// What the last call returned, to be shown; zeros where none has returned.
     pub fn result(&self) -> RetValue {
-        let bytes: Vec<u8> = self.ret.iter().flat_map(|slot| slot.0).collect();
-        RetValue::read(&self.ret_type, &bytes)
+        RetValue::read(self.signature.ret(), self.ret_bytes())
+    }
+
+    fn ret_bytes(&self) -> &[u8] {
+        // SAFETY: the slots are plain bytes, of which there are at least `ret_size`.
+        unsafe { std::slice::from_raw_parts(self.ret.as_ptr().cast(), self.ret_size) }
     }
 }
 
-/// Room for `size` bytes, and for the full register that libffi always writes.
-fn slots(size: usize) -> Box<[Slot]> {
-    vec![Slot([0; 16]); size.div_ceil(16).max(1)].into_boxed_slice()
+/// The bytes of one argument.
+fn bytes_mut(values: &mut [Slot], place: Place) -> &mut [u8] {
+    let slots = &mut values[place.slot..place.slot + place.size.div_ceil(16)];
+    // SAFETY: the slots are plain bytes, of which there are at least `size`.
+    unsafe { std::slice::from_raw_parts_mut(slots.as_mut_ptr().cast(), place.size) }
+}
+
+fn argument(signature: &Signature, index: usize, error: ValueError) -> CallError {
+    CallError::Argument {
+        index,
+        name: signature.name(index).map(str::to_owned),
+        error: error.into(),
+    }
+}
+
+/// Writes one argument of a plan; `None` if it does not suit.
+fn set_arg(arg: &ArgValue, bases: &[u64], out: &mut [u8]) -> Option<()> {
+    let resolve = |buffer: usize, offset: i64| {
+        let address = bases.get(buffer)?.wrapping_add_signed(offset);
+        Some(address.to_le_bytes())
+    };
+    match arg {
+        ArgValue::Scalar(bits) if out.len() <= 16 => {
+            let size = out.len();
+            out.copy_from_slice(&bits.to_le_bytes()[..size]);
+        }
+        ArgValue::PointerTo { buffer, offset } if out.len() == 8 => {
+            out.copy_from_slice(&resolve(*buffer, *offset)?);
+        }
+        ArgValue::Struct { bytes, pointers } if out.len() == bytes.len() => {
+            out.copy_from_slice(bytes);
+            for PointerAt { at, buffer, offset } in pointers {
+                let at = usize::try_from(*at).ok()?;
+                let place = out.get_mut(at..at.checked_add(8)?)?;
+                place.copy_from_slice(&resolve(*buffer, *offset)?);
+            }
+        }
+        _ => return None,
+    }
+    Some(())
 }
 
 /// # Safety
@@ -225,88 +317,10 @@ fn slots(size: usize) -> Box<[Slot]> {
 unsafe extern "C" fn trampoline(call: *mut c_void) {
     let frame: *const Frame = call.cast();
     // SAFETY: by the caller's promise the frame and all that it points to are alive; cif, ret
-    // and args were made for each other by `prepare`. The call itself is what the user asked
-    // for: its effects are contained by the engine, not here.
+    // and args were made for each other by `new`. The call itself is what the user asked for: its
+    // effects are contained by the engine, not here.
     unsafe {
         let code = *(*frame).code.as_fun();
         libffi::raw::ffi_call((*frame).cif, Some(code), (*frame).ret, (*frame).args);
     }
-}
-
-/// libffi's description of a type, its layout checked against ours.
-fn ffi_type(ty: &CType) -> Result<Type, CallError> {
-    let int = |int: IntType| match (int.bytes, int.signed) {
-        (1, true) => Type::i8(),
-        (1, false) => Type::u8(),
-        (2, true) => Type::i16(),
-        (2, false) => Type::u16(),
-        (4, true) => Type::i32(),
-        (4, false) => Type::u32(),
-        (_, true) => Type::i64(),
-        (_, false) => Type::u64(),
-    };
-    Ok(match ty {
-        CType::Bool => Type::u8(),
-        CType::Float => Type::f32(),
-        CType::Double => Type::f64(),
-        CType::Pointer(_) | CType::FunctionPointer => Type::pointer(),
-        CType::Struct(s) => {
-            let layout = s
-                .layout
-                .as_ref()
-                .map_err(|e| CallError::Type(e.to_string()))?;
-            if layout.whole.size > MAX_STRUCT {
-                return Err(CallError::TooLarge {
-                    name: s.name.clone(),
-                    size: layout.whole.size,
-                });
-            }
-            let mut elements = Vec::new();
-            // Offsets in bytes of the elements, for the comparison.
-            let mut offsets = Vec::new();
-            for (field, offset) in s.fields.iter().zip(&layout.offsets) {
-                flatten(&field.ty.ty, *offset, &mut elements, &mut offsets)?;
-            }
-            let ty = Type::structure(elements);
-            let mut theirs = vec![0usize; offsets.len()];
-            // SAFETY: `ty` is a struct description with `offsets.len()` elements, alive here.
-            let known = unsafe {
-                let abi = low::ffi_abi_FFI_DEFAULT_ABI;
-                low::get_struct_offsets(abi, ty.as_raw_ptr(), theirs.as_mut_ptr())
-            };
-            // SAFETY: the description is alive, and libffi has filled in its size.
-            let size = unsafe { (*ty.as_raw_ptr()).size } as u64;
-            let same = theirs.iter().zip(&offsets).all(|(a, b)| *a as u64 == *b);
-            if known.is_err() || !same || size != layout.whole.size {
-                return Err(CallError::Layout(s.name.clone()));
-            }
-            ty
-        }
-        other => match other.as_int() {
-            Some(i) => int(i),
-            None => return Err(CallError::Type(format!("{other:?}"))),
-        },
-    })
-}
-
-/// A field as libffi elements: an array is its elements one by one.
-fn flatten(
-    ty: &CType,
-    offset: u64,
-    elements: &mut Vec<Type>,
-    offsets: &mut Vec<u64>,
-) -> Result<(), CallError> {
-    let CType::Array(element, len) = ty else {
-        elements.push(ffi_type(ty)?);
-        offsets.push(offset);
-        return Ok(());
-    };
-    let size = element
-        .by_value()
-        .map_err(|e| CallError::Type(e.to_string()))?
-        .size;
-    for i in 0..*len {
-        flatten(element, offset + i * size, elements, offsets)?;
-    }
-    Ok(())
 }

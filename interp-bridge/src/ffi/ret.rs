@@ -2,7 +2,8 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::ctype::CType;
+use super::LongDouble;
+use crate::ctype::{CType, IntType};
 
 /// A value of a C type, read from memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +14,8 @@ pub enum RetValue {
     Bool(bool),
     /// An integer.
     Int(i128),
+    /// `unsigned __int128`.
+    Uint(u128),
     /// `char`.
     Char(i8),
     /// An enumeration: its number, and its constant's name if it is one.
@@ -21,9 +24,13 @@ pub enum RetValue {
     Float(f32),
     /// `double`.
     Double(f64),
+    /// `long double`.
+    LongDouble(LongDouble),
+    /// A complex number: real and imaginary part.
+    Complex(f64, f64),
     /// A pointer.
     Pointer(u64),
-    /// A struct: fields by name, in order.
+    /// A struct or union: fields by name, in order.
     Struct(Vec<(String, RetValue)>),
     /// An array in a struct.
     Array(Vec<RetValue>),
@@ -32,16 +39,21 @@ pub enum RetValue {
 impl RetValue {
     /// Reads a value of type `ty` from the front of `bytes`; what is missing counts as zero.
     pub fn read(ty: &CType, bytes: &[u8]) -> RetValue {
-        let mut low = [0; 8];
-        let known = bytes.len().min(8);
+        let mut low = [0; 16];
+        let known = bytes.len().min(16);
         low[..known].copy_from_slice(&bytes[..known]);
-        let bits = u64::from_le_bytes(low);
+        let wide = u128::from_le_bytes(low);
+        let bits = wide as u64;
         match ty {
             CType::Bool => RetValue::Bool(bits & 0xff != 0),
             CType::Char => RetValue::Char(bits as i8),
-            CType::Int(int) => RetValue::Int(int.decode(bits)),
+            CType::Int(IntType {
+                bytes: 16,
+                signed: false,
+            }) => RetValue::Uint(wide),
+            CType::Int(int) => RetValue::Int(int.decode(wide)),
             CType::Enum(e) => {
-                let value = e.int.decode(bits);
+                let value = e.int.decode(wide);
                 let name = e
                     .constants
                     .iter()
@@ -51,7 +63,19 @@ impl RetValue {
             }
             CType::Float => RetValue::Float(f32::from_bits(bits as u32)),
             CType::Double => RetValue::Double(f64::from_bits(bits)),
-            CType::Pointer(_) | CType::FunctionPointer => RetValue::Pointer(bits),
+            CType::LongDouble => {
+                let mut value = [0; 10];
+                value.copy_from_slice(&low[..10]);
+                RetValue::LongDouble(LongDouble(value))
+            }
+            CType::ComplexFloat => {
+                let part = |bits: u64| f64::from(f32::from_bits(bits as u32));
+                RetValue::Complex(part(bits), part(bits >> 32))
+            }
+            CType::ComplexDouble => {
+                RetValue::Complex(f64::from_bits(bits), f64::from_bits((wide >> 64) as u64))
+            }
+            CType::Pointer(_) | CType::FunctionPointer(_) => RetValue::Pointer(bits),
             CType::Struct(s) => {
                 let offsets = s
                     .layout
@@ -82,9 +106,12 @@ impl RetValue {
             RetValue::Void => String::new(),
             RetValue::Bool(value) => value.to_string(),
             RetValue::Int(value) | RetValue::Enum(value, _) => value.to_string(),
+            RetValue::Uint(value) => value.to_string(),
             RetValue::Char(value) => value.to_string(),
             RetValue::Float(value) => value.to_string(),
             RetValue::Double(value) => value.to_string(),
+            RetValue::LongDouble(value) => value.to_string(),
+            RetValue::Complex(re, im) => format!("{re}{im:+}i"),
             RetValue::Pointer(value) => format!("{value:#x}"),
             RetValue::Struct(fields) => {
                 let fields = fields

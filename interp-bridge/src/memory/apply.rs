@@ -6,7 +6,7 @@
 //!  touches live ones in part            ──────► mark the parts inside; out of bounds
 //!  touches freed ones                   ──────► use after free
 //!  in the arena, near something or not  ──────► out of bounds of the nearest
-//!  elsewhere                            ──────► wild access
+//!  elsewhere: external allocations, likewise    wild access
 //! ```
 //!
 //! Over-reads of vectorised string functions, which read past a string inside an aligned block on
@@ -19,7 +19,7 @@ use std::{
     ops::Range,
 };
 
-use tracer_user::access::{AccessEvent, AccessKind, Refused};
+use tracer_user::access::{Access, AccessEvent, AccessKind, Refused};
 
 use super::violation::{Finding, Place, Violation, ViolationKind};
 use super::{AllocId, Allocation, Memory, Slot};
@@ -102,10 +102,12 @@ impl Memory {
     }
 
     /// Places an address for people: the live allocation that holds it, else a freed one, else
-    /// the nearest; `None` outside the arena and in an empty one.
+    /// the nearest. Outside the arena, where there is an external one near; `None` elsewhere, and
+    /// in an empty arena.
     pub fn locate(&self, addr: u64) -> Option<Place> {
         if !self.arena.session().is_native(addr) {
-            return None;
+            let (slot, _) = self.blame_external(addr, addr.saturating_add(1))?;
+            return self.place(slot, addr);
         }
         let (slot, _) = self.blame(addr, addr.saturating_add(1))?;
         self.place(slot, addr)
@@ -115,7 +117,7 @@ impl Memory {
     /// where there is none, or the range touches bytes of another one, live or freed.
     pub fn neighbour(&self, range: &Range<u64>) -> Option<Range<u64>> {
         let (start, end) = (range.start, range.end);
-        let slot = match self.overlapping(start, end)[..] {
+        let slot = match overlapping(&self.live, &self.records, start, end)[..] {
             [] => self.nearest(&self.live, start, end)?,
             [one] => one,
             _ => return None,
@@ -133,20 +135,55 @@ impl Memory {
         let record = self.records[slot].as_mut()?;
         let access = &event.access;
         let offset = access.addr - record.base();
-        record.mark(offset..offset + access.len, access);
-        let forbidden = access.kind == AccessKind::Write && !record.mutable;
-        if !record.touched {
-            self.touch(slot);
-        }
-        if forbidden {
-            let place = self.place(slot, access.addr);
-            return Some(Finding {
-                kind: ViolationKind::WriteToReadOnly,
-                event: *event,
-                place,
-            });
+        let range = offset..offset + access.len;
+        if record.mark(range.clone(), access) {
+            return self.attend(slot, range, event);
         }
         None
+    }
+
+    /// What an access calls for beyond the marks: exposes what it read, gives what it wrote
+    /// wildcard provenance, and says what is wrong with it.
+    #[inline(never)]
+    fn attend(&mut self, slot: Slot, range: Range<u64>, event: &AccessEvent) -> Option<Finding> {
+        let access = &event.access;
+        self.touch(slot);
+        let record = self.record(slot)?;
+        let finding = |kind| Finding {
+            kind,
+            event: *event,
+            place: self.place(slot, access.addr),
+        };
+        if access.kind == AccessKind::Read {
+            let lint = (self.lint.is_on() && record.first_unreadable(range.clone()).is_some())
+                .then(|| finding(ViolationKind::UninitRead));
+            self.apply_provenance(slot, range, access);
+            return self.note_uninit_read(&lint?);
+        }
+        let forbidden = (!record.mutable).then(|| finding(ViolationKind::WriteToReadOnly));
+        self.apply_provenance(slot, range, access);
+        forbidden
+    }
+
+    /// The part of an access that concerns pointers. What it read is exposed. So is what an
+    /// uncertain write may have left where it was: if it did not happen, the pointer is still
+    /// there, and may be used as the wildcard that it is now taken for.
+    fn apply_provenance(&mut self, slot: Slot, range: Range<u64>, access: &Access) {
+        let Some(record) = self.records[slot].as_mut().filter(|it| it.is_tracked()) else {
+            return;
+        };
+        let targets: Vec<AllocId> = match (access.kind, access.certain) {
+            (AccessKind::Write, true) => Vec::new(),
+            (AccessKind::Write, false) if !record.mutable => return,
+            _ => record.targets(range.clone()).collect(),
+        };
+        if access.kind == AccessKind::Write {
+            record.make_wildcard(range);
+        }
+        for id in targets {
+            // What was freed and forgotten has nothing to expose.
+            let _ = self.expose(id);
+        }
     }
 
     #[cold]
@@ -157,6 +194,10 @@ impl Memory {
             return None;
         }
         let end = start.saturating_add(len);
+        let session = self.arena.session();
+        if !session.is_native(start) && !session.is_native(end - 1) {
+            return self.search_external(event, start, end);
+        }
         let below = self.live.range(..=start).next_back();
         if let Some((base, slot)) = below.map(|(base, slot)| (*base, *slot))
             && let Some(record) = self.records[slot].as_ref()
@@ -165,24 +206,8 @@ impl Memory {
             self.recent.remember(base, record.size(), slot);
             return self.mark_inside(slot, event);
         }
-
-        let session = self.arena.session();
-        let touched = self.overlapping(start, end);
-        if touched.is_empty() && !session.is_native(start) && !session.is_native(end - 1) {
-            return Some(Finding {
-                kind: ViolationKind::WildAccess,
-                event: *event,
-                place: None,
-            });
-        }
-        for slot in touched {
-            let Some(record) = self.records[slot].as_mut() else {
-                continue;
-            };
-            let from = start.max(record.base()) - record.base();
-            let to = end.min(record.end()) - record.base();
-            record.mark(from..to, &event.access);
-            self.touch(slot);
+        for slot in overlapping(&self.live, &self.records, start, end) {
+            self.mark_part(slot, event, start, end);
         }
         let blamed = self.blame(start, end);
         let (place, kind) = match blamed {
@@ -196,22 +221,20 @@ impl Memory {
         })
     }
 
-    /// Live allocations that `[start, end)` touches, the lowest first.
-    fn overlapping(&self, start: u64, end: u64) -> Vec<Slot> {
-        let touches = |slot: &Slot| {
-            self.record(*slot)
-                .is_some_and(|record| record.end() > start)
-        };
-        let mut slots: Vec<Slot> = self
-            .live
-            .range(..end)
-            .rev()
-            .map(|(_, slot)| *slot)
-            .take_while(touches)
-            .filter(|slot| self.record(*slot).is_some_and(|record| record.size() > 0))
-            .collect();
-        slots.reverse();
-        slots
+    /// Marks what an access did to one of several allocations. What is wrong with that part alone
+    /// is returned.
+    pub(super) fn mark_part(
+        &mut self,
+        slot: Slot,
+        event: &AccessEvent,
+        start: u64,
+        end: u64,
+    ) -> Option<Finding> {
+        let record = self.records.get_mut(slot)?.as_mut()?;
+        let from = start.max(record.base()) - record.base();
+        let to = end.min(record.end()) - record.base();
+        record.mark(from..to, &event.access);
+        self.attend(slot, from..to, event)
     }
 
     /// Which allocation an access that is not inside a live one is about, and what is wrong.
@@ -224,10 +247,7 @@ impl Memory {
         let near_freed = || {
             let below = self.freed.range(..=start).next_back();
             let above = self.freed.range(start..).next();
-            let owns = |slot: &Slot| {
-                self.record(*slot)
-                    .is_some_and(|record| record.block.slot().contains(&start))
-            };
+            let owns = |slot: &Slot| self.record(*slot).is_some_and(|record| record.owns(start));
             below
                 .into_iter()
                 .chain(above)
@@ -248,20 +268,20 @@ impl Memory {
     }
 
     /// The allocation that holds the byte at `addr`.
-    fn holding(&self, map: &BTreeMap<u64, Slot>, addr: u64) -> Option<Slot> {
+    pub(super) fn holding(&self, map: &BTreeMap<u64, Slot>, addr: u64) -> Option<Slot> {
         let (_, slot) = map.range(..=addr).next_back()?;
         (self.record(*slot)?.end() > addr).then_some(*slot)
     }
 
     /// The first allocation with bytes that begins in `[start, end)`.
-    fn reached(&self, map: &BTreeMap<u64, Slot>, start: u64, end: u64) -> Option<Slot> {
+    pub(super) fn reached(&self, map: &BTreeMap<u64, Slot>, start: u64, end: u64) -> Option<Slot> {
         let has_bytes = |slot: &Slot| self.record(*slot).is_some_and(|record| record.size() > 0);
         map.range(start..end).map(|(_, slot)| *slot).find(has_bytes)
     }
 
     /// The allocation nearest to `[start, end)`, which touches none. At equal distance the one
     /// below: running over the end is the common mistake.
-    fn nearest(&self, map: &BTreeMap<u64, Slot>, start: u64, end: u64) -> Option<Slot> {
+    pub(super) fn nearest(&self, map: &BTreeMap<u64, Slot>, start: u64, end: u64) -> Option<Slot> {
         let below = map.range(..=start).next_back().map(|(_, slot)| *slot);
         let above = map
             .range(start.saturating_add(1)..)
@@ -277,18 +297,17 @@ impl Memory {
 
     fn touch(&mut self, slot: Slot) {
         if let Some(record) = self.records[slot].as_mut()
-            && !record.touched
+            && record.touch()
         {
-            record.touched = true;
             self.touched.push((slot, record.id));
         }
     }
 
-    fn record(&self, slot: Slot) -> Option<&Allocation> {
+    pub(super) fn record(&self, slot: Slot) -> Option<&Allocation> {
         self.records.get(slot)?.as_ref()
     }
 
-    fn place(&self, slot: Slot, addr: u64) -> Option<Place> {
+    pub(super) fn place(&self, slot: Slot, addr: u64) -> Option<Place> {
         let record = self.record(slot)?;
         Some(Place {
             allocation: record.id,
@@ -297,8 +316,28 @@ impl Memory {
     }
 }
 
+/// Allocations of a map that `[start, end)` touches, the lowest first.
+pub(super) fn overlapping(
+    map: &BTreeMap<u64, Slot>,
+    records: &[Option<Allocation>],
+    start: u64,
+    end: u64,
+) -> Vec<Slot> {
+    let record = |slot: Slot| records.get(slot)?.as_ref();
+    let touches = |slot: &Slot| record(*slot).is_some_and(|record| record.end() > start);
+    let mut slots: Vec<Slot> = map
+        .range(..end)
+        .rev()
+        .map(|(_, slot)| *slot)
+        .take_while(touches)
+        .filter(|slot| record(*slot).is_some_and(|record| record.size() > 0))
+        .collect();
+    slots.reverse();
+    slots
+}
+
 /// A finding in words, with what is known of the allocation that it is about.
-fn describe(
+pub(super) fn describe(
     finding: &Finding,
     ids: &HashMap<AllocId, Slot>,
     records: &[Option<Allocation>],

@@ -1,8 +1,11 @@
 //! The abstract memory: what the interpreter knows of each byte that native code may reach.
 //!
 //! ```text
-//!  access events, in order ──► apply ──► init, read, written, maybe written   (per allocation)
+//!  access events, in order ──► apply ──► init, provenance, read, written   (per allocation)
+//!                                ├─────► exposed allocations
 //!                                └─────► findings ──► violation log           (bounded)
+//!  an untraced call ──► all that is reachable from what is exposed may have changed
+//!  the interpreter ──► allocate, free, read, write, copy, pointers, expose, resolve
 //! ```
 //!
 //! [`Memory`] owns the [arena](crate::arena) and the record of every allocation in it. Freed
@@ -13,58 +16,44 @@
 //! Events and the interpreter's own changes must be in order: before the interpreter frees or
 //! reads memory, the events of the native code that ran before have to be applied. `Memory` is
 //! meant to sit behind a lock.
+//!
+//! Memory outside of the arena (native heap, static data) can be registered, and is then read and
+//! written like any other. An interpreter that has a memory of its own implements
+//! [`InterpreterMemory`] instead.
 
 mod allocation;
 mod apply;
+mod bytes;
 mod byteset;
+mod error;
+mod external;
+mod interpreter;
+mod lint;
 mod log;
+mod pointers;
+mod provenance;
+mod real;
+mod records;
+mod request;
+mod untraced;
 mod violation;
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
 
-use tracer_user::shadow::{Shadow, ShadowError};
+use tracer_user::shadow::Shadow;
 
 use crate::arena::{Arena, ArenaError, Request, View};
 
-pub use allocation::{AllocId, AllocRequest, Allocation, Init};
+pub use allocation::Allocation;
+use allocation::{Home, Parts};
 pub use byteset::ByteSet;
+pub use error::{ExternalError, MemoryError, PointerError};
+pub use interpreter::InterpreterMemory;
+pub use lint::Level;
 pub use log::{Logged, MAX_ENTRIES, ViolationLog};
+pub use provenance::{ByteProvenance, POINTER_SIZE, Pointer, Provenance};
+pub use request::{AllocId, AllocKind, AllocRequest, ExternalRequest, Freer, Init, Origin};
 pub use violation::{Finding, Place, Violation, ViolationKind};
-
-/// Why the abstract memory cannot do what was asked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum MemoryError {
-    /// The arena refused.
-    #[error(transparent)]
-    Arena(#[from] ArenaError),
-    /// The table for the signal handler cannot be mapped.
-    #[error(transparent)]
-    Shadow(#[from] ShadowError),
-    /// No such allocation, or one that was freed long ago.
-    #[error("no allocation {0}: it never existed, or was freed and forgotten")]
-    Unknown(AllocId),
-    /// The allocation is freed.
-    #[error("{0} was freed already")]
-    Freed(String),
-    /// A range is not inside the allocation.
-    #[error("bytes {start}..{end} are not inside {allocation}", start = range.start, end = range.end)]
-    Range {
-        /// Name and size of the allocation.
-        allocation: String,
-        /// The range asked for.
-        range: Range<u64>,
-    },
-    /// Initial bytes of another length than the allocation.
-    #[error("{given} initial bytes for an allocation of {size} bytes: give exactly as many")]
-    InitLength {
-        /// How many bytes were given.
-        given: u64,
-        /// Size of the allocation, in bytes.
-        size: u64,
-    },
-}
 
 /// Index of an allocation's record.
 type Slot = usize;
@@ -79,11 +68,14 @@ pub struct Memory {
     ids: HashMap<AllocId, Slot>,
     live: BTreeMap<u64, Slot>,
     freed: BTreeMap<u64, Slot>,
+    external: external::Externals,
+    exposed: Vec<(Slot, AllocId)>,
     recent: apply::Recent,
     touched: Vec<(Slot, AllocId)>,
     next_id: u64,
     log: ViolationLog,
     overreads: ViolationLog,
+    lint: lint::UninitReads,
 }
 
 impl Memory {
@@ -111,11 +103,14 @@ impl Memory {
             ids: HashMap::new(),
             live: BTreeMap::new(),
             freed: BTreeMap::new(),
+            external: external::Externals::default(),
+            exposed: Vec::new(),
             recent: apply::Recent::default(),
             touched: Vec::new(),
             next_id: 0,
             log: ViolationLog::default(),
             overreads: ViolationLog::default(),
+            lint: lint::UninitReads::default(),
         })
     }
 
@@ -131,6 +126,7 @@ impl Memory {
             align,
             init,
             mutable,
+            kind,
         } = *request;
         if let Init::Bytes(bytes) = init
             && bytes.len() as u64 != size
@@ -149,112 +145,70 @@ impl Memory {
         // Making room may have ended the quarantine of some blocks, even where it was in vain.
         self.forget_released();
         let block = result?;
+        self.prune_exposed();
         if let Init::Bytes(bytes) = init {
             self.arena
                 .views_mut()
                 .write(block.base, bytes)
                 .map_err(ArenaError::from)?;
         }
-        let id = AllocId(self.next_id);
-        self.next_id += 1;
-        let initialised = !matches!(init, Init::Uninit);
-        let record = Allocation::new(
-            id,
-            name.map(str::to_owned),
-            block,
-            align,
-            mutable,
-            initialised,
-        );
-        let slot = match self.vacant.pop() {
-            Some(slot) => {
-                self.records[slot] = Some(record);
-                slot
-            }
-            None => {
-                self.records.push(Some(record));
-                self.records.len() - 1
-            }
-        };
-        self.ids.insert(id, slot);
+        let (id, slot) = self.record_new(|id| {
+            Allocation::new(Parts {
+                id,
+                name: name.map(str::to_owned),
+                base: block.base,
+                size: block.size,
+                home: Home::Arena(block),
+                align,
+                mutable,
+                kind,
+                initialised: !matches!(init, Init::Uninit),
+            })
+        });
         self.live.insert(block.base, slot);
         self.shadow.set_live(block.base, size, mutable);
         Ok(id)
     }
 
-    /// Frees an allocation. Its record stays for a while, to name it in a use after free.
+    /// Frees an allocation for the interpreter. Its record stays for a while, to name it in a use
+    /// after free.
     ///
     /// # Errors
     ///
     /// [`MemoryError::Freed`] for a double free, [`MemoryError::Unknown`].
     pub fn free(&mut self, id: AllocId) -> Result<(), MemoryError> {
+        self.free_by(id, Freer::Interpreter)
+    }
+
+    /// As [`free`](Self::free), for whoever did it. The memory of an external allocation is not
+    /// touched: it is native code's to free.
+    ///
+    /// # Errors
+    ///
+    /// As [`free`](Self::free).
+    pub fn free_by(&mut self, id: AllocId, freer: Freer) -> Result<(), MemoryError> {
         let slot = self.live_slot(id)?;
         let Some(record) = self.records[slot].as_mut() else {
             return Err(MemoryError::Unknown(id));
         };
-        record.live = false;
-        let block = record.block;
-        self.shadow.set_dead(block.base, block.size);
-        self.live.remove(&block.base);
-        self.freed.insert(block.base, slot);
+        record.freed = Some(freer);
+        let (base, size, home) = (record.base(), record.size(), record.home);
         self.recent.clear();
-        self.arena.free(block)?;
-        self.forget_released();
-        Ok(())
-    }
-
-    /// Copies bytes of an allocation, initialised or not.
-    ///
-    /// # Errors
-    ///
-    /// [`MemoryError::Freed`], [`MemoryError::Range`] or [`MemoryError::Unknown`].
-    pub fn read_bytes(&self, id: AllocId, range: Range<u64>) -> Result<Vec<u8>, MemoryError> {
-        let base = self.checked(id, &range)?.base();
-        let mut bytes = vec![0; (range.end - range.start) as usize];
-        self.arena
-            .views()
-            .read(base + range.start, &mut bytes)
-            .map_err(ArenaError::from)?;
-        Ok(bytes)
-    }
-
-    /// Writes bytes for the interpreter, which may write read-only allocations too, and marks
-    /// them initialised. It does not count as written by native code.
-    ///
-    /// # Errors
-    ///
-    /// As [`read_bytes`](Self::read_bytes).
-    pub fn write_bytes(
-        &mut self,
-        id: AllocId,
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<(), MemoryError> {
-        let range = offset..offset.saturating_add(bytes.len() as u64);
-        let base = self.checked(id, &range)?.base();
-        self.arena
-            .views_mut()
-            .write(base + offset, bytes)
-            .map_err(ArenaError::from)?;
-        let slot = self.live_slot(id)?;
-        if let Some(record) = self.records[slot].as_mut() {
-            record.init.insert(range);
+        match home {
+            Home::Arena(block) => {
+                self.shadow.set_dead(base, size);
+                self.live.remove(&base);
+                self.freed.insert(base, slot);
+                self.arena.free(block)?;
+                self.forget_released();
+            }
+            Home::External => {
+                if let Some(forgotten) = self.external.retire(base, slot) {
+                    self.forget(forgotten);
+                }
+            }
         }
-        Ok(())
-    }
-
-    /// Marks bytes as uninitialised again, as an interpreter does for what was moved out of.
-    /// Their contents stay.
-    ///
-    /// # Errors
-    ///
-    /// As [`read_bytes`](Self::read_bytes).
-    pub fn deinitialize(&mut self, id: AllocId, range: Range<u64>) -> Result<(), MemoryError> {
-        self.checked(id, &range)?;
-        let slot = self.live_slot(id)?;
-        if let Some(record) = self.records[slot].as_mut() {
-            record.init.remove(range);
-        }
+        self.prune_exposed();
         Ok(())
     }
 
@@ -264,16 +218,27 @@ impl Memory {
     ///
     /// [`MemoryError::Freed`] or [`MemoryError::Unknown`].
     pub fn set_mutable(&mut self, id: AllocId, mutable: bool) -> Result<(), MemoryError> {
-        let slot = self.live_slot(id)?;
-        if let Some(record) = self.records[slot].as_mut() {
-            record.mutable = mutable;
-            self.shadow
-                .set_live(record.block.base, record.block.size, mutable);
+        let (base, size, external) = self.change(id, |record| {
+            record.set_mutable(mutable);
+            (record.base(), record.size(), record.is_external())
+        })?;
+        if !external {
+            self.shadow.set_live(base, size, mutable);
         }
         Ok(())
     }
 
-    /// Address of an allocation in the native view.
+    /// Says where an allocation comes from, for messages: what native code asked for it, and the
+    /// instruction that did.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::Freed`] or [`MemoryError::Unknown`].
+    pub fn set_origin(&mut self, id: AllocId, origin: Origin) -> Result<(), MemoryError> {
+        self.change(id, |record| record.origin = Some(Box::new(origin)))
+    }
+
+    /// Address of an allocation in the native view; the real one of an external allocation.
     ///
     /// # Errors
     ///
@@ -290,7 +255,11 @@ impl Memory {
     /// As [`address`](Self::address).
     pub fn address_in(&self, id: AllocId, view: View) -> Result<u64, MemoryError> {
         let allocation = self.get(id).ok_or(MemoryError::Unknown(id))?;
-        Ok(view.address(allocation.base()))
+        Ok(if allocation.is_external() {
+            allocation.base()
+        } else {
+            view.address(allocation.base())
+        })
     }
 
     /// The record of an allocation, freed ones included while they are known.
@@ -358,45 +327,6 @@ impl Memory {
     /// Over-reads of string functions that were found benign, equal ones counted together.
     pub fn overreads(&self) -> &ViolationLog {
         &self.overreads
-    }
-
-    fn live_slot(&self, id: AllocId) -> Result<Slot, MemoryError> {
-        let slot = *self.ids.get(&id).ok_or(MemoryError::Unknown(id))?;
-        match &self.records[slot] {
-            Some(record) if record.live => Ok(slot),
-            Some(record) => Err(MemoryError::Freed(record.title())),
-            None => Err(MemoryError::Unknown(id)),
-        }
-    }
-
-    fn checked(&self, id: AllocId, range: &Range<u64>) -> Result<&Allocation, MemoryError> {
-        let slot = self.live_slot(id)?;
-        let record = self.records[slot]
-            .as_ref()
-            .ok_or(MemoryError::Unknown(id))?;
-        if range.start > range.end || range.end > record.size() {
-            let allocation = record.title();
-            return Err(MemoryError::Range {
-                allocation,
-                range: range.clone(),
-            });
-        }
-        Ok(record)
-    }
-
-    /// Drops the records of freed allocations whose memory may now be reused.
-    fn forget_released(&mut self) {
-        if !self.arena.has_released() {
-            return;
-        }
-        for base in self.arena.released() {
-            if let Some(slot) = self.freed.remove(&base)
-                && let Some(record) = self.records[slot].take()
-            {
-                self.ids.remove(&record.id);
-                self.vacant.push(slot);
-            }
-        }
     }
 }
 

@@ -25,10 +25,21 @@ pub enum ViolationKind {
     Overread,
     /// An access that could not be described exactly.
     Unsupported,
+    /// Native code read bytes that nobody initialised: a lint, off unless asked for.
+    UninitRead,
+    /// Memory was freed or unmapped in a way that its kind does not allow, or what is no
+    /// allocation was.
+    InvalidFree,
+    /// Memory was freed that was freed before.
+    DoubleFree,
+    /// Memory was freed by another function than belongs to the one that made it.
+    MismatchedFree,
     /// Native code died of a signal.
     NativeCrash,
     /// Native code ran longer than it may.
     Timeout,
+    /// Native code called a callback that was freed.
+    FreedCallback,
 }
 
 impl ViolationKind {
@@ -41,8 +52,13 @@ impl ViolationKind {
             ViolationKind::WildAccess => "wild_access",
             ViolationKind::Overread => "overread",
             ViolationKind::Unsupported => "unsupported",
+            ViolationKind::UninitRead => "uninit_read",
+            ViolationKind::InvalidFree => "invalid_free",
+            ViolationKind::DoubleFree => "double_free",
+            ViolationKind::MismatchedFree => "mismatched_free",
             ViolationKind::NativeCrash => "native_crash",
             ViolationKind::Timeout => "timeout",
+            ViolationKind::FreedCallback => "freed_callback",
         }
     }
 }
@@ -158,7 +174,11 @@ impl Finding {
             ),
             ViolationKind::UseAfterFree => {
                 format!(
-                    "{at}, which was freed{}",
+                    "{at}, which was freed{}{}",
+                    record
+                        .freed()
+                        .map(|freer| freer.to_string())
+                        .unwrap_or_default(),
                     beyond(place.offset, access.len, record)
                 )
             }
@@ -167,6 +187,17 @@ impl Finding {
                     "{at}: a string function reads past its string, inside an aligned block{}",
                     beyond(place.offset, access.len, record)
                 )
+            }
+            ViolationKind::UninitRead => {
+                let start = u64::try_from(place.offset).unwrap_or(0);
+                let range = start..start.saturating_add(access.len).min(record.size());
+                match record.first_unreadable(range) {
+                    Some(range) => format!(
+                        "{at}, of which bytes {}..{} were never initialised",
+                        range.start, range.end
+                    ),
+                    None => format!("{at}, which was not all initialised"),
+                }
             }
             _ => match far(place.offset, record.size()) {
                 Some(Far::Above(distance)) => format!(

@@ -12,7 +12,8 @@ use lang_c::span::Node;
 use super::constant;
 use super::error::PrototypeError;
 use super::lower::{Lowering, Qualified, Specifier};
-use crate::ctype::{CType, Pointee};
+use crate::ctype::{CType, FunctionType, Pointee, PointerPromise};
+use crate::ffi::Signature;
 
 impl Lowering<'_> {
     /// A parameter's type after arrays and functions have become pointers (C11 6.7.6.3).
@@ -35,16 +36,9 @@ impl Lowering<'_> {
         };
         let (name, ty) = self.declarator(base, &declarator.node)?;
         let ty = match ty {
-            Qualified {
-                function: Some(_),
-                spelling,
-                ..
-            } => Qualified {
-                ty: CType::FunctionPointer,
-                is_const: false,
-                spelling: format!("{spelling} (*)()"),
-                function: None,
-            },
+            ty @ Qualified {
+                function: Some(_), ..
+            } => self.pointer_to(ty),
             Qualified {
                 ty: CType::Array(element, _),
                 is_const,
@@ -56,6 +50,7 @@ impl Lowering<'_> {
                     ty: (*element).clone(),
                     is_const,
                     spelling: pointee.clone(),
+                    promise: PointerPromise::default(),
                 };
                 let spelling = starred(&pointee);
                 Qualified {
@@ -88,7 +83,7 @@ impl Lowering<'_> {
                 DerivedDeclarator::Pointer(q) | DerivedDeclarator::Block(q) => q,
                 _ => continue,
             };
-            ty = pointer_to(ty);
+            ty = self.pointer_to(ty);
             for qualifier in qualifiers {
                 if let PointerQualifier::TypeQualifier(q) = &qualifier.node {
                     ty.is_const |= q.node == TypeQualifier::Const;
@@ -161,31 +156,63 @@ impl Lowering<'_> {
         })?;
         Ok(Some(len))
     }
-}
 
-pub(super) fn pointer_to(ty: Qualified) -> Qualified {
-    let spelling = starred(&ty.spelling);
-    if ty.function.is_some() {
-        let spelling = format!("{} (*)()", ty.spelling);
-        let ty = CType::FunctionPointer;
-        return Qualified {
+    fn pointer_to(&mut self, ty: Qualified) -> Qualified {
+        if let Some(function) = &ty.function {
+            let signature = self.signature(ty.ty.clone(), function).map(Arc::new);
+            let spelling = format!("{} (*)()", ty.spelling);
+            let ty = CType::FunctionPointer(FunctionType {
+                signature,
+                non_null: false,
+            });
+            return Qualified {
+                ty,
+                is_const: false,
+                spelling,
+                function: None,
+            };
+        }
+        let spelling = starred(&ty.spelling);
+        let pointee = Pointee {
+            ty: ty.ty,
+            is_const: ty.is_const,
+            spelling: ty.spelling,
+            promise: PointerPromise::default(),
+        };
+        let ty = CType::Pointer(Arc::new(pointee));
+        Qualified {
             ty,
             is_const: false,
             spelling,
             function: None,
-        };
+        }
     }
-    let pointee = Pointee {
-        ty: ty.ty,
-        is_const: ty.is_const,
-        spelling: ty.spelling,
-    };
-    let ty = CType::Pointer(Arc::new(pointee));
-    Qualified {
-        ty,
-        is_const: false,
-        spelling,
-        function: None,
+
+    /// The signature of a function that is pointed to; `None` where it cannot be worked out, which
+    /// is no error: nobody need call through the pointer.
+    fn signature(&mut self, ret: CType, function: &FunctionDeclarator) -> Option<Signature> {
+        let outer = std::mem::replace(&mut self.in_parameters, true);
+        let mut params = Vec::new();
+        let mut names = Vec::new();
+        for parameter in &function.parameters {
+            let lowered = self.parameter(&parameter.node);
+            let Ok((name, ty)) = lowered else {
+                self.in_parameters = outer;
+                return None;
+            };
+            params.push(self.complete(ty.ty));
+            names.push(name.unwrap_or_default());
+        }
+        self.in_parameters = outer;
+        if params == [CType::Void] {
+            params.clear();
+        }
+        let ret = self.complete(ret);
+        let signature = match function.ellipsis {
+            Ellipsis::Some => Signature::variadic(params, [], ret),
+            Ellipsis::None => Signature::new(params, ret),
+        };
+        Some(signature.with_names(names))
     }
 }
 

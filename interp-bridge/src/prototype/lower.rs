@@ -11,6 +11,7 @@ use super::error::PrototypeError;
 use super::source::Source;
 use super::{Param, Prototype};
 use crate::ctype::{CType, Pointee, Spelled};
+use crate::ffi::promoted;
 
 /// A type with its top-level `const`, which only matters once something points to it.
 #[derive(Clone, Debug)]
@@ -131,12 +132,7 @@ impl Lowering<'_> {
         ret: Qualified,
         function: &FunctionDeclarator,
     ) -> Result<Prototype, PrototypeError> {
-        if function.ellipsis == Ellipsis::Some {
-            return Err(PrototypeError::Unsupported {
-                what: format!("`{name}` is variadic (`...`), which this version does not call"),
-                help: "wrap it in a C function with fixed parameters and call that".into(),
-            });
-        }
+        let mut fixed = None;
         // `ty` is the function's type with the return type's kind in it, see `declarator`.
         let ret = Spelled {
             ty: self.complete(ret.ty),
@@ -148,6 +144,13 @@ impl Lowering<'_> {
         let mut params: Vec<Param> = Vec::new();
         self.in_parameters = true;
         for (index, parameter) in function.parameters.iter().enumerate() {
+            if self
+                .source
+                .ellipsis
+                .is_some_and(|at| parameter.span.start > at)
+            {
+                fixed.get_or_insert(index);
+            }
             let (param_name, ty) = self.parameter(&parameter.node)?;
             let is_void = ty.ty == CType::Void;
             if is_void && param_name.is_none() && function.parameters.len() == 1 {
@@ -161,10 +164,18 @@ impl Lowering<'_> {
                     ty,
                 });
             };
-            let ty = Spelled {
+            let mut ty = Spelled {
                 ty: self.complete(ty.ty),
                 spelling: ty.spelling,
             };
+            if fixed.is_some() {
+                // What is bound to it is what travels.
+                let promoted = promoted(ty.ty.clone());
+                if promoted != ty.ty {
+                    ty.spelling = promoted.name();
+                    ty.ty = promoted;
+                }
+            }
             self.check_value(&ty, &format!("parameter `{param_name}` of `{name}`"))?;
             if params.iter().any(|p| p.name == param_name) {
                 return Err(PrototypeError::Duplicate {
@@ -177,10 +188,14 @@ impl Lowering<'_> {
                 ty,
             });
         }
+        if function.ellipsis == Ellipsis::Some {
+            fixed.get_or_insert(params.len());
+        }
         Ok(Prototype {
             name,
             ret,
             params,
+            fixed,
             constants: std::mem::take(&mut self.constants),
         })
     }

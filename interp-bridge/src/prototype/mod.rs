@@ -6,8 +6,9 @@
 //!  'int f(struct point p)'            ┘
 //! ```
 //!
-//! There is no preprocessor. What cannot be called exactly (variadic functions, unions by value,
-//! `long double`) is refused by name.
+//! There is no preprocessor. What cannot be called exactly (bit-fields by value, packed structs) is
+//! refused by name. Beyond C, `...,` in the list of parameters is followed by the types of one
+//! call's variadic arguments, with names: `int printf(const char *fmt, ..., int n, double x)`.
 
 mod attributes;
 mod constant;
@@ -35,6 +36,8 @@ pub struct Prototype {
     pub ret: Spelled,
     /// Its parameters in order.
     pub params: Vec<Param>,
+    /// Of a variadic function, how many parameters come before the `...`.
+    pub fixed: Option<usize>,
     /// Every enumeration constant in scope, for use in values.
     pub constants: Vec<(String, i128)>,
 }

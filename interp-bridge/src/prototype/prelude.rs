@@ -1,6 +1,13 @@
 //! The type names that every prototype may use without declaring them, as glibc has them on
 //! x86-64.
 
+/// Names that the parser has to know as types, but whose declaration below is only a stand-in.
+pub(super) const WIDE: &[(&str, bool)] = &[
+    ("__int128", true),
+    ("__int128_t", true),
+    ("__uint128_t", false),
+];
+
 /// C text of the declarations.
 pub(super) const PRELUDE: &str = "\
 typedef _Bool bool;
@@ -16,6 +23,7 @@ typedef signed char int_fast8_t; typedef unsigned char uint_fast8_t;
 typedef long int_fast16_t; typedef unsigned long uint_fast16_t;
 typedef long int_fast32_t; typedef unsigned long uint_fast32_t;
 typedef long int_fast64_t; typedef unsigned long uint_fast64_t;
+typedef long __int128; typedef long __int128_t; typedef unsigned long __uint128_t;
 typedef long intptr_t; typedef unsigned long uintptr_t;
 typedef long intmax_t; typedef unsigned long uintmax_t;
 typedef unsigned long size_t; typedef long ssize_t; typedef long ptrdiff_t;

@@ -28,6 +28,9 @@ struct Segment {
 pub(super) struct Source {
     pub(super) text: String,
     segments: Vec<Segment>,
+    /// Offset of the `...` in the prototype after which come the types of variadic arguments.
+    /// The text has blanks there, since C has no such thing.
+    pub(super) ellipsis: Option<usize>,
 }
 
 impl Source {
@@ -35,6 +38,7 @@ impl Source {
         let mut source = Source {
             text: PRELUDE.to_owned(),
             segments: Vec::new(),
+            ellipsis: None,
         };
         for cdef in cdefs {
             source.push(CDEF, cdef)?;
@@ -62,7 +66,11 @@ impl Source {
             });
         }
         let start = self.text.len();
-        self.text.push_str(&blank_comments(text));
+        let mut blanked = one_word_int128(blank_comments(text));
+        if place == PROTOTYPE {
+            self.ellipsis = blank_ellipsis(&mut blanked).map(|at| start + at);
+        }
+        self.text.push_str(&blanked);
         let end = self.text.trim_end().len().max(start);
         self.segments.push(Segment { place, start, end });
         if let Some((at, c)) = text.char_indices().find(|(_, c)| !c.is_ascii()) {
@@ -141,12 +149,6 @@ impl Source {
             };
             if further {
                 let at_end = self.text[at + name.len()..].trim_start();
-                if *name == "__int128" || *name == "__int128_t" || *name == "__uint128_t" {
-                    return Some(PrototypeError::Unsupported {
-                        what: "128-bit integers are not supported in this version".into(),
-                        help: "pass a pointer to one, or wrap the function in C".into(),
-                    });
-                }
                 if *at == segment.start && at_end.starts_with(['(', ';']) {
                     let hint = match at_end.starts_with('(') {
                         true => format!("the return type is missing: 'int {name}(…)'"),
@@ -264,6 +266,40 @@ fn blank_comments(text: &str) -> String {
     }
     // Whole comments were replaced, so no character was cut in two.
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}
+
+/// The parser has no 128-bit integers, and takes `unsigned` before a name for a type of its own:
+/// `unsigned __int128` becomes the one word `__uint128_t`, and blanks.
+fn one_word_int128(text: String) -> String {
+    let words = identifiers(&text, 0);
+    let mut out = text.clone();
+    for pair in words.windows(2) {
+        let ((first, a), (second, b)) = (pair[0], pair[1]);
+        let end = second + b.len();
+        let between = text[first + a.len()..second].trim().is_empty();
+        let word = match (a, b) {
+            ("unsigned", "__int128") | ("__int128", "unsigned") => "__uint128_t",
+            ("signed", "__int128") | ("__int128", "signed") => "__int128",
+            _ => continue,
+        };
+        if between {
+            out.replace_range(first..end, &format!("{word:<width$}", width = end - first));
+        }
+    }
+    out
+}
+
+/// Blanks `...,`, which C does not have: after it come the types of this call's variadic
+/// arguments. Answers where it was. A final `...` stays, for it is C.
+fn blank_ellipsis(text: &mut String) -> Option<usize> {
+    let at = text.find("...")?;
+    let rest = &text[at + 3..];
+    let comma = at + 3 + (rest.len() - rest.trim_start().len());
+    if text.as_bytes().get(comma) != Some(&b',') {
+        return None;
+    }
+    text.replace_range(at..=comma, &" ".repeat(comma + 1 - at));
+    Some(at)
 }
 
 /// Offset of the bracket that goes too deep, if any.

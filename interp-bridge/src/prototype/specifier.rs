@@ -10,8 +10,9 @@ use lang_c::span::Node;
 use super::constant;
 use super::error::PrototypeError;
 use super::lower::{Lowering, Qualified, Specifier};
+use super::prelude::WIDE;
 use super::words::Words;
-use crate::ctype::{CType, EnumType, Field, IntType, Spelled, StructLayout, StructType};
+use crate::ctype::{CType, EnumType, Field, IntType, Spelled, StructType};
 
 impl Lowering<'_> {
     /// The type that the specifiers name, before any declarator.
@@ -101,6 +102,13 @@ impl Lowering<'_> {
             }
             TypeSpecifier::TypedefName(name) => {
                 let name = &name.node.name;
+                if let Some((_, signed)) = WIDE.iter().find(|(wide, _)| wide == name) {
+                    let spelling = match signed {
+                        true => "__int128",
+                        false => "unsigned __int128",
+                    };
+                    return found(CType::int(16, *signed), spelling.to_owned());
+                }
                 if let Some(mut ty) = self.typedefs.get(name).cloned() {
                     ty.ty = self.complete(ty.ty);
                     return Ok((Some(ty), name.clone()));
@@ -175,15 +183,18 @@ impl Lowering<'_> {
                 });
             }
             for declarator in &field.node.declarators {
-                if declarator.node.bit_width.is_some() {
-                    hindrance = Some("it has bit-fields");
-                }
+                let is_bits = declarator.node.bit_width.is_some();
                 let Some(declarator) = &declarator.node.declarator else {
+                    hindrance = Some("it has bit-fields".to_owned());
                     continue;
                 };
                 let (field_name, ty) = self.declarator(base.clone(), &declarator.node)?;
+                if is_bits {
+                    let field = field_name.as_deref().unwrap_or_default();
+                    hindrance = Some(format!("it has bit-fields (`{field}`)"));
+                }
                 if matches!(&ty.ty, CType::Array(_, 0)) {
-                    hindrance = Some("it has an array without elements");
+                    hindrance = Some("it has an array without elements".to_owned());
                 }
                 if ty.function.is_some() {
                     let what = format!("a field of `{name}` is a function");
@@ -199,22 +210,12 @@ impl Lowering<'_> {
                 });
             }
         }
-        if is_union {
-            hindrance = Some("unions are not passed by value in this version");
-        }
         let ty = match hindrance {
             Some(reason) => CType::Opaque {
                 name: name.clone(),
-                reason: reason.to_owned(),
+                reason,
             },
-            None => {
-                let layout = StructLayout::of(&fields);
-                CType::Struct(Arc::new(StructType {
-                    name: name.clone(),
-                    fields,
-                    layout,
-                }))
-            }
+            None => StructType::of_fields(name.clone(), is_union, fields).into(),
         };
         if s.identifier.is_some() {
             self.tags.insert(name.clone(), ty.clone());
@@ -260,6 +261,7 @@ impl Lowering<'_> {
             name: name.clone(),
             int,
             constants,
+            closed: false,
         }));
         if e.identifier.is_some() {
             self.tags.insert(name.clone(), ty.clone());

@@ -26,10 +26,17 @@ impl Words {
         let signed = self.unsigned == 0;
         let integer = signs <= 1 && self.int <= 1 && self.float + self.double + self.complex == 0;
         match self {
-            Words { complex: 1.., .. } => Ok(CType::Opaque {
-                name: spelling.to_owned(),
-                reason: "complex numbers are not passed by value in this version".to_owned(),
-            }),
+            Words { complex: 1.., .. } => match (self.float, self.double, self.long) {
+                (1, 0, 0) => Ok(CType::ComplexFloat),
+                // GCC takes `_Complex` alone for `double _Complex`.
+                (0, 0 | 1, 0) if signs + self.int + self.char + self.short == 0 => {
+                    Ok(CType::ComplexDouble)
+                }
+                _ => Ok(CType::Opaque {
+                    name: spelling.to_owned(),
+                    reason: "complex long doubles are not supported".to_owned(),
+                }),
+            },
             Words {
                 float: 1,
                 double: 0,
@@ -48,10 +55,7 @@ impl Words {
                 ..
             } if signs == 0 => match self.long {
                 0 => Ok(CType::Double),
-                1 => Ok(CType::Opaque {
-                    name: spelling.to_owned(),
-                    reason: "80-bit numbers are not passed by value in this version".to_owned(),
-                }),
+                1 => Ok(CType::LongDouble),
                 _ => Err(invalid()),
             },
             Words {

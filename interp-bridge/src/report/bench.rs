@@ -5,6 +5,26 @@ use std::io::{self, Write};
 use super::theme::{Role, Theme};
 use super::units;
 
+/// What is counted and timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// One access of native code.
+    Access,
+    /// One call.
+    Call,
+}
+
+impl Unit {
+    /// Head of the columns with its number and its time.
+    fn heads(self) -> (&'static str, &'static str) {
+        match self {
+            Unit::Access => ("accesses", "an access"),
+            Unit::Call => ("calls", "a call"),
+        }
+    }
+}
+
 /// One measurement.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct BenchRow {
@@ -12,11 +32,13 @@ pub struct BenchRow {
     pub question: String,
     /// The recorder.
     pub backend: String,
-    /// Accesses in one run.
+    /// What the figures are of.
+    pub unit: Unit,
+    /// Accesses, or calls, in one run.
     pub accesses: u64,
-    /// Nanoseconds an access.
+    /// Nanoseconds for one of them.
     pub ns_per_access: f64,
-    /// Accesses a second.
+    /// How many of them a second.
     pub accesses_per_s: f64,
     /// Times as long as `none`; null where `none` was not measured.
     pub ratio_to_none: Option<f64>,
@@ -47,9 +69,10 @@ pub fn write_text(out: &mut dyn Write, report: &BenchReport, theme: Theme) -> io
                 writeln!(out)?;
             }
             writeln!(out, "{}", theme.paint(Role::Title, &row.question))?;
+            let (number, time) = row.unit.heads();
             let head = format!(
-                "  {:<9}{:>12}{:>14}{:>13}{:>12}{:>12}",
-                "recorder", "accesses", "an access", "a second", "to none", "to ptrace"
+                "  {:<9}{number:>12}{time:>14}{:>13}{:>12}{:>12}",
+                "recorder", "a second", "to none", "to ptrace"
             );
             writeln!(out, "{}", theme.paint(Role::Faint, &head))?;
             question = Some(&row.question);

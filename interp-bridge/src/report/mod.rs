@@ -9,6 +9,7 @@
 pub mod bench;
 pub mod doctor;
 pub mod events;
+pub mod heap;
 pub mod json;
 mod map;
 pub mod model;
@@ -21,5 +22,6 @@ mod units;
 mod tests;
 
 pub use model::{Allocation, CallReport, Hex, Ret, Span, Stats, Stepped, Violation, ViolationKind};
+pub(crate) use text::wrap;
 pub use theme::Theme;
 pub(crate) use units::{grouped as count, rate};

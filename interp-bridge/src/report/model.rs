@@ -4,6 +4,7 @@ use serde::ser::{Serialize, Serializer};
 
 use tracer_user::access::AccessKind;
 
+use super::heap::NativeHeap;
 use crate::ffi::RetValue;
 pub use crate::memory::ViolationKind;
 
@@ -52,6 +53,9 @@ pub struct CallReport {
     /// Instructions that were single-stepped, because they have no copy for the host view.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stepped: Vec<Stepped>,
+    /// The library's own heap, with `--native-heap`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub native_heap: Option<NativeHeap>,
     /// Totals.
     pub stats: Stats,
 }
@@ -98,6 +102,12 @@ pub struct Allocation {
     /// Whether it is freed; it has no content then. In JSON only where it is.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub freed: bool,
+    /// For an allocation of the library: what made it, and where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<String>,
+    /// For one that the library gave back: what did, and where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freed_by: Option<String>,
     /// Bytes that were read.
     pub read: Vec<Span>,
     /// Bytes that were certainly written.

@@ -17,6 +17,9 @@ use ffitrace_tests::suite::Suite;
 use crate::buffers::{MOST, Sizes, TO_THE_PAGE, call_one, text};
 use crate::functions::{Does, Function, functions};
 
+/// Sizes that one run of the program takes.
+const AT_A_TIME: usize = 512;
+
 pub(crate) fn add(suite: &mut Suite) {
     let all = std::env::var_os("FFITRACE_ALL_SIZES").is_some();
     for (lib, libc) in [(Lib::Sweep, "glibc"), (Lib::SweepMusl, "musl")] {
@@ -55,9 +58,23 @@ pub(crate) fn add(suite: &mut Suite) {
 }
 
 fn run(backend: Backend, lib: Lib, function: &Function, sizes: Sizes, len: usize) -> Result<()> {
-    let source = text(len, function.unit);
     let sizes = sizes.list(function.unit);
-    let (call, _file) = call_one(backend, lib, function, &source, &sizes)?;
+    // A function that goes byte by byte makes millions of accesses, all of which are kept until
+    // they have been compared.
+    sizes
+        .chunks(AT_A_TIME)
+        .try_for_each(|sizes| run_sizes(backend, lib, function, sizes, len))
+}
+
+fn run_sizes(
+    backend: Backend,
+    lib: Lib,
+    function: &Function,
+    sizes: &[usize],
+    len: usize,
+) -> Result<()> {
+    let source = text(len, function.unit);
+    let (call, _file) = call_one(backend, lib, function, &source, sizes)?;
     let call = call.within(Duration::from_secs(600));
     let untraced = call.clone().untraced().run()?;
     let traced = call.with_events().run()?;

@@ -118,10 +118,10 @@ pub(crate) fn prototypes() -> Vec<Wrong> {
         ),
         call(
             "prototype_variadic",
-            "int id_i32(int v, ...)",
+            "int id_i32(int v, ..., int)",
             &["v=1"],
             USAGE,
-            &[&["variadic", "..."]],
+            &[&["name"], &["id_i32"]],
         ),
         call(
             "prototype_two",

@@ -36,14 +36,15 @@ static RECORDS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 #[map]
 static SESSIONS: HashMap<u32, Session> = HashMap::with_max_entries(MAX_SESSIONS, 0);
 
-/// `BPF_F_MMAPABLE`: the traced process maps the map's memory and writes it.
+/// `BPF_F_MMAPABLE`: the traced process maps the map's memory.
 const MAPPABLE: u32 = 1 << 10;
 
 #[map]
 static GUESTS: Array<Guests> = Array::with_max_entries(1, MAPPABLE);
 
+/// Mapped by the loader, which reads it at the beginning and the end of each call.
 #[map]
-static COUNTERS: HashMap<u32, Counters> = HashMap::with_max_entries(MAX_SESSIONS, 0);
+static COUNTERS: Array<Counters> = Array::with_max_entries(1, MAPPABLE);
 
 /// Where each thread is, in terms of probed functions. Least recently used goes first, so threads
 /// that ended inside a call need no cleaning.
@@ -77,7 +78,7 @@ pub(super) struct Current {
     pub(super) tid: u32,
     /// Arena of the process.
     pub(super) session: Session,
-    /// Totals of the process.
+    /// Totals of what is traced.
     pub(super) counters: *mut Counters,
 }
 
@@ -102,8 +103,8 @@ impl Current {
         if !wanted(&session) {
             return None;
         }
-        // The loader inserts the counters first, so a session without them does not occur.
-        let counters = COUNTERS.get_ptr_mut(process)?;
+        // An array has all its elements from the start.
+        let counters = COUNTERS.get_ptr_mut(0)?;
         Some(Current {
             tid,
             session,

@@ -1,6 +1,6 @@
 //! The in-process recorder: the signal handler itself takes down the access. No privileges.
 
-use super::{Backend, BackendError, Emitted, Recorder};
+use super::{BackendError, Emitted, Recorder};
 use crate::{
     pipeline::StringRule,
     resume::{Engine, Recording},
@@ -8,22 +8,18 @@ use crate::{
 };
 
 /// See the module.
-pub struct Inproc {
+pub(crate) struct Inproc {
     engine: &'static Engine,
 }
 
 impl Inproc {
     /// Records through the engine's own ring.
-    pub fn new(engine: &'static Engine) -> Inproc {
+    pub(crate) fn new(engine: &'static Engine) -> Inproc {
         Inproc { engine }
     }
 }
 
 impl Recorder for Inproc {
-    fn backend(&self) -> Backend {
-        Backend::Inproc
-    }
-
     fn recording(&self) -> Recording {
         Recording::Handler
     }

@@ -93,7 +93,7 @@ pub enum BackendError {
 
 /// Faults and calls of a session, as their producer counted them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Emitted {
+pub(crate) struct Emitted {
     /// Faults that the producer saw.
     pub emitted: u64,
     /// Of those, how many found no room.
@@ -103,10 +103,7 @@ pub struct Emitted {
 }
 
 /// Takes down accesses to the native view.
-pub trait Recorder: Send {
-    /// Which one it is.
-    fn backend(&self) -> Backend;
-
+pub(crate) trait Recorder: Send {
     /// What the signal handler has to do.
     fn recording(&self) -> Recording;
 

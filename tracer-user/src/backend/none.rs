@@ -1,16 +1,12 @@
 //! No recorder: native code works on the host view, at full speed and unseen. For comparison.
 
-use super::{Backend, BackendError, Emitted, Recorder};
+use super::{BackendError, Emitted, Recorder};
 use crate::{pipeline::StringRule, resume::Recording};
 
 /// See the module.
-pub struct Untraced;
+pub(crate) struct Untraced;
 
 impl Recorder for Untraced {
-    fn backend(&self) -> Backend {
-        Backend::None
-    }
-
     fn recording(&self) -> Recording {
         Recording::Off
     }

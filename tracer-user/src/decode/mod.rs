@@ -44,7 +44,7 @@ use plan::{Effect, Piece, Plan, Planned};
 use string::Trouble;
 
 /// Longest x86 instruction in bytes.
-pub const MAX_INSTRUCTION: usize = 15;
+const MAX_INSTRUCTION: usize = 15;
 
 /// An instruction and how its accesses follow from registers.
 #[derive(Clone, Debug)]

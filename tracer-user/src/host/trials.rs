@@ -122,7 +122,7 @@ pub(super) fn function_probe(ebpf: &mut Ebpf) -> Result<(), String> {
     );
     tried.map_err(|error| error.to_string())?;
     black_box(function)(1);
-    let counters = ebpf.counters().map_err(|error| error.to_string())?;
+    let counters = ebpf.counters();
     ebpf.unprobe();
     match (counters.calls_entered, counters.calls_returned) {
         (1, 1) => Ok(()),

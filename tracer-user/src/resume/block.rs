@@ -15,7 +15,7 @@
 
 use std::{
     cell::{Cell, UnsafeCell},
-    sync::atomic::{AtomicU8, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 use super::{
@@ -37,6 +37,14 @@ const PAGE: usize = 4096;
 /// Bytes of a signal stack beyond what the kernel's frame needs. Handlers nest: one that makes a
 /// system call may be interrupted in it.
 const STACK: usize = 64 << 10;
+
+/// Whether the kernel last refused to dispatch a thread's system calls.
+static UNDISPATCHABLE: AtomicBool = AtomicBool::new(false);
+
+/// Whether this kernel dispatches no system calls, as far as is known.
+pub(super) fn undispatchable() -> bool {
+    UNDISPATCHABLE.load(Ordering::Relaxed)
+}
 
 /// The alternate signal stack that native code believes to have, as in `stack_t`.
 #[repr(C)]
@@ -176,6 +184,7 @@ impl Block {
         // the thread.
         let result = unsafe { safe::raw(safe, libc::SYS_prctl, args) };
         self.dispatches.set(result == 0);
+        UNDISPATCHABLE.store(result != 0, Ordering::Relaxed);
         result
     }
 

@@ -17,8 +17,9 @@ use super::{
     gate,
     guard::{Crash, Guard, Reason},
     safe::{self, Safe},
-    signals::{Raised, Verdict},
+    signals::Raised,
     thread,
+    verdict::Verdict,
 };
 
 /// Direction flag.
@@ -49,9 +50,7 @@ fn describe(
         }
     }
     let tid = thread::id(safe);
-    engine
-        .stacks
-        .take(safe, safe::process_id(safe), tid, addr, &regs);
+    engine.stacks.take_own(safe, addr, &regs);
     Crash {
         reason,
         signal,
@@ -67,6 +66,9 @@ fn end_call(frame: &mut Frame<'_>, guard: *mut Guard, crash: Crash) {
     // SAFETY: the guard is this thread's innermost, and its call is under way.
     let guard_ref = unsafe { &mut *guard };
     guard_ref.crash = Some(crash);
+    if guard_ref.end_early() {
+        return;
+    }
     frame.set_ip(guard_ref.landing());
     frame.set_register(RSP, guard_ref.stack_pointer());
     frame.set_register(RDI, guard as u64);
@@ -96,6 +98,11 @@ pub(super) fn end(
             engine.request_end(safe, key, reason);
             exit::park(safe);
         }
+        Verdict::Lost => {
+            let crash = describe(safe, engine, frame, Reason::OtherThread, *regs, raised);
+            engine.other_crash.put(crash);
+            exit::park(safe);
+        }
         _ => {}
     }
 }
@@ -111,12 +118,7 @@ pub(super) fn end_own_call(
     if guard.is_null() {
         return false;
     }
-    let nothing = Raised {
-        signal: 0,
-        code: 0,
-        addr: 0,
-        ours: false,
-    };
+    let nothing = Raised::nothing();
     let crash = describe(safe, engine, frame, reason, frame.regs(), &nothing);
     end_call(frame, guard, crash);
     true

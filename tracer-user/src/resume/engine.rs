@@ -3,11 +3,21 @@
 //! Signal handlers belong to the process, so there is one engine and at most one session that
 //! uses it at a time. The handlers read it through a `OnceLock` and atomics only.
 //!
+//! ```text
+//!  room     the rings: records in, drains asked for
+//!  opening  the native view, open for one instruction
+//!  call     native calls, and who asks them to end
+//! ```
+//!
 //! # Safety
 //! Values that a session lends to the handlers (ring view, shadow view) are leaked copies, so a
 //! handler that is late may still read them; the memory behind them is the session's, which
 //! switches the recorder off before it lets go of it.
 #![allow(unsafe_code)]
+
+mod call;
+mod opening;
+mod room;
 
 use std::{
     io,
@@ -17,44 +27,36 @@ use std::{
     },
 };
 
-use tracer_ebpf::{RING_BYTES, SEGMENT_SIZE, Session};
+use tracer_ebpf::{SEGMENT_SIZE, Session};
 
 use super::{
     code::CodePages,
     displaced::Displaced,
+    ends::EndRequests,
     exit, gate,
-    guard::{self, Crash, Guard, Reason},
+    guard::Guard,
     guests::Guests,
     install,
     other_crash::OtherCrash,
     prepare::PrepareQueue,
     roster::Roster,
     safe::{self, Safe},
-    signals,
     site::SiteTable,
     stacks::StackPool,
+    stop::Stop,
     thread,
     xstate::Offsets,
 };
 use crate::{backend::ebpf::RingView, mapping::Mapping, ring::UserRing, shadow::ShadowView};
 
+pub(crate) use call::CallKey;
+
 /// Records that the user ring holds: 7.25 MiB.
 const RING_RECORDS: u64 = 1 << 15;
-/// Room that is kept free, in records. A thread adds at most one fault (and what completes it)
-/// between two looks at the room, so no record is lost with fewer native threads than this. (A
-/// stepped instruction adds one for each page that it is the first to need, at most 32.)
-pub const RESERVE_RECORDS: u64 = 8192;
-/// Bytes that a fault record takes in the kernel's ring: the record and the kernel's header.
-const KERNEL_RECORD: u64 = tracer_user_record_size();
-
-const fn tracer_user_record_size() -> u64 {
-    (size_of::<tracer_ebpf::FaultRecord>() as u64 + 8).next_multiple_of(8)
-}
-
 /// Who writes the fault records, and what the handler does about an arena fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Recording {
+pub(crate) enum Recording {
     /// No session, or an untraced one: a fault in the native view is a crash.
     Off = 0,
     /// The handler writes the record.
@@ -67,7 +69,7 @@ pub enum Recording {
 
 /// Words shared with a forked supervisor.
 #[repr(C)]
-pub struct SharedWords {
+pub(crate) struct SharedWords {
     /// 1 while a request to drain is under way.
     drain_asked: AtomicU32,
     /// Counts drained batches; who waits for room waits on it.
@@ -83,7 +85,7 @@ pub struct SharedWords {
 }
 
 /// See the module.
-pub struct Engine {
+pub(crate) struct Engine {
     /// Known sites.
     pub sites: SiteTable,
     /// Displaced copies.
@@ -120,17 +122,19 @@ pub struct Engine {
     /// Kernel id of the thread that has the native view open, or is about to; 0 if none.
     step_owner: AtomicU32,
     pub(super) roster: Roster,
+    /// Stopping at the first violation.
+    pub stop: Stop,
+    /// The outermost native call that is under way, or null, and its thread.
     current_guard: AtomicPtr<Guard>,
     current_thread: AtomicU32,
-    end_guard: AtomicPtr<Guard>,
-    end_reason: AtomicU32,
+    pub(super) ends: EndRequests,
     pub(super) other_crash: OtherCrash,
 }
 
 static ENGINE: OnceLock<Engine> = OnceLock::new();
 
 /// What a session lends to the handlers.
-pub struct Lent {
+pub(crate) struct Lent {
     /// Where the arena is.
     pub session: Session,
     /// Who records.
@@ -156,7 +160,7 @@ impl Engine {
     ///
     /// # Errors
     /// What the system says while mapping memory, starting the thread or installing handlers.
-    pub fn start() -> io::Result<&'static Engine> {
+    pub(crate) fn start() -> io::Result<&'static Engine> {
         static STARTING: std::sync::Mutex<()> = std::sync::Mutex::new(());
         let _one = STARTING
             .lock()
@@ -202,16 +206,16 @@ impl Engine {
             guests: Guests::new(),
             step_owner: AtomicU32::new(0),
             roster: Roster::new()?,
+            stop: Stop::new(),
             current_guard: AtomicPtr::new(std::ptr::null_mut()),
             current_thread: AtomicU32::new(0),
-            end_guard: AtomicPtr::new(std::ptr::null_mut()),
-            end_reason: AtomicU32::new(0),
+            ends: EndRequests::new(),
             other_crash: OtherCrash::new(),
         })
     }
 
     /// Words shared with a supervisor.
-    pub fn words(&self) -> &SharedWords {
+    pub(crate) fn words(&self) -> &SharedWords {
         // SAFETY: the mapping is page-aligned, zeroed and lives as long as `self`; all fields
         // are atomics.
         unsafe { &*self.words.as_ptr().cast::<SharedWords>() }
@@ -220,19 +224,19 @@ impl Engine {
     /// Whether this is the process that the engine was made in, or shares its memory, and not one
     /// that native code forked from it: such a process has the handlers, but no session, agent or report.
     /// Async-signal-safe.
-    pub fn at_home(&self, safe: Safe) -> bool {
+    pub(crate) fn at_home(&self, safe: Safe) -> bool {
         // A guest's block names the guest, which shares the session.
         let home = thread::block(safe).map_or(self.process, |block| block.process.get());
         safe::process_id(safe) == home
     }
 
     /// Claims the engine for a session; false while another session has it.
-    pub fn claim(&self) -> bool {
+    pub(crate) fn claim(&self) -> bool {
         !self.busy.swap(true, Ordering::AcqRel)
     }
 
     /// Gives the engine back, with nothing recording.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.lend(&Lent {
             session: Session {
                 arena_base: 0,
@@ -248,13 +252,15 @@ impl Engine {
     }
 
     /// Tells the handlers what the session that holds the claim uses.
-    pub fn lend(&self, lent: &Lent) {
+    pub(crate) fn lend(&self, lent: &Lent) {
         fn leak<T>(value: Option<T>) -> *mut T {
             value.map_or(std::ptr::null_mut(), |value| Box::into_raw(Box::new(value)))
         }
         self.recording
             .store(Recording::Off as u32, Ordering::SeqCst);
         self.handled.store(0, Ordering::Relaxed);
+        // Of a session that is over, nobody asks any more.
+        self.other_crash.take(true);
         for site in self.sites.all() {
             site.steps.store(0, Ordering::Relaxed);
         }
@@ -272,7 +278,7 @@ impl Engine {
     }
 
     /// How many segments of the arena are mapped.
-    pub fn set_segments(&self, segments: u64) {
+    pub(crate) fn set_segments(&self, segments: u64) {
         self.segments.store(segments, Ordering::Release);
     }
 
@@ -287,7 +293,7 @@ impl Engine {
     }
 
     /// The arena of the session. Async-signal-safe.
-    pub fn session(&self) -> Session {
+    pub(crate) fn session(&self) -> Session {
         Session {
             arena_base: self.arena_base.load(Ordering::Relaxed),
             arena_len: self.arena_len.load(Ordering::Relaxed),
@@ -295,75 +301,27 @@ impl Engine {
     }
 
     /// Native views of the mapped segments, as (address, length). Async-signal-safe.
-    pub fn native_ranges(&self) -> impl Iterator<Item = (u64, u64)> {
+    pub(crate) fn native_ranges(&self) -> impl Iterator<Item = (u64, u64)> {
         let base = self.arena_base.load(Ordering::Relaxed);
         (0..self.segments.load(Ordering::Acquire))
             .map(move |index| (base + index * 2 * SEGMENT_SIZE, SEGMENT_SIZE))
     }
 
     /// Whether an access looks wrong enough to keep its stack. Async-signal-safe.
-    pub fn looks_wrong(&self, addr: u64, len: u64, write: bool) -> bool {
+    pub(crate) fn looks_wrong(&self, addr: u64, len: u64, write: bool) -> bool {
         let shadow = self.shadow.load(Ordering::Acquire);
         // SAFETY: null or a leaked box, see `lend`.
         unsafe { shadow.as_ref() }.is_some_and(|shadow| shadow.suspicious(addr, len, write))
     }
 
-    /// Records waiting, as a pair of (used, room in all). Async-signal-safe.
-    fn fill(&self) -> (u64, u64) {
-        let kernel = self.kernel_ring.load(Ordering::Acquire);
-        let user = self.ring.used();
-        // SAFETY: null or a leaked box; its mapping lives while the session does.
-        match unsafe { kernel.as_ref() } {
-            Some(view) => {
-                let used = view.used().div_ceil(KERNEL_RECORD);
-                (
-                    used.max(user),
-                    (u64::from(RING_BYTES) / KERNEL_RECORD).min(self.ring.capacity()),
-                )
-            }
-            None => (user, self.ring.capacity()),
-        }
-    }
-
-    /// Asks for the rings to be drained when they are a quarter full, and waits while they are
-    /// so full that a record might be lost. Async-signal-safe.
-    pub fn make_room(&self, safe: Safe) {
-        loop {
-            let drained = self.words().drained.load(Ordering::Acquire);
-            let (used, capacity) = self.fill();
-            if used < capacity / 4 {
-                return;
-            }
-            if self.words().drain_asked.swap(1, Ordering::AcqRel) == 0 {
-                safe::notify(safe, self.drain_fd.load(Ordering::Relaxed));
-            }
-            if used + RESERVE_RECORDS <= capacity {
-                return;
-            }
-            safe::wait(safe, &self.words().drained, drained);
-        }
-    }
-
-    /// Appends a record to the user ring, waiting for room if need be. Async-signal-safe.
-    pub fn push<R: bytemuck::Pod>(&self, safe: Safe, record: &R) {
-        while !self.ring.push(record) {
-            self.make_room(safe);
-        }
-    }
-
-    /// Counts a fault that is about to be recorded in user space. Async-signal-safe.
-    pub fn count_fault(&self) {
-        self.words().faults.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Faults that user space recorded, or tried to, in the process's life.
-    pub fn faults(&self) -> u64 {
-        self.words().faults.load(Ordering::Relaxed)
+    /// How many touches there were. Async-signal-safe.
+    pub(super) fn touches(&self) -> u64 {
+        self.touches.load(Ordering::Relaxed)
     }
 
     /// Address of a `syscall` instruction for a supervisor to have system calls made at, which
     /// are not dispatched.
-    pub fn syscall_stub(&self) -> u64 {
+    pub(crate) fn syscall_stub(&self) -> u64 {
         gate::syscall_instruction()
     }
 
@@ -375,161 +333,5 @@ impl Engine {
     /// Processes that share this one's memory. Async-signal-safe.
     pub(super) fn guests(&self) -> &Guests {
         &self.guests
-    }
-
-    /// Called by who drains, before it looks at the rings.
-    pub fn drain_begins(&self) {
-        self.words().drain_asked.store(0, Ordering::Release);
-    }
-
-    /// Called by who drains, after it took records out.
-    pub fn drain_ended(&self) {
-        self.words().drained.fetch_add(1, Ordering::AcqRel);
-        safe::wake(Safe::promise(), &self.words().drained);
-    }
-
-    /// A thread enters a handler, in which it touches the native view no more.
-    /// Async-signal-safe.
-    pub(super) fn enter_handler(&self, safe: Safe) {
-        self.roster.enter(safe, &self.step_owner);
-    }
-
-    /// A thread is about to leave a handler; it waits for the end of another thread's step.
-    /// Async-signal-safe.
-    pub(super) fn leave_handler(&self, safe: Safe) {
-        self.roster.leave(safe, &self.step_owner);
-    }
-
-    /// Opens the native view to this thread's next instruction, with all others stopped.
-    /// Async-signal-safe.
-    pub(super) fn open(&self, safe: Safe) {
-        let me = thread::id(safe);
-        while let Err(owner) =
-            self.step_owner
-                .compare_exchange(0, me, Ordering::SeqCst, Ordering::Relaxed)
-        {
-            safe::wait(safe, &self.step_owner, owner);
-        }
-        self.steps.fetch_add(1, Ordering::Relaxed);
-        // A guest is in another process than the threads that it would have to halt.
-        let guest = thread::block(safe).is_some_and(|block| block.guest.get());
-        if guest || !self.roster.halt_others(safe) {
-            self.blind_steps.fetch_add(1, Ordering::Relaxed);
-        }
-        self.protect_native(safe, libc::PROT_READ | libc::PROT_WRITE);
-    }
-
-    /// Closes the native view again. Async-signal-safe.
-    pub(super) fn close(&self, safe: Safe) {
-        self.protect_native(safe, libc::PROT_NONE);
-        self.step_owner.store(0, Ordering::SeqCst);
-        safe::wake(safe, &self.step_owner);
-    }
-
-    fn protect_native(&self, safe: Safe, prot: i32) {
-        for (addr, len) in self.native_ranges() {
-            // SAFETY: the range is native view of a mapped segment: only native code uses it.
-            unsafe { safe::protect(safe, addr, len, prot) };
-        }
-    }
-
-    /// Gives the calling thread a signal stack. Needed once before it calls native code.
-    ///
-    /// # Errors
-    /// What `mmap(2)` or `sigaltstack(2)` says.
-    pub fn prepare_thread(&self) -> io::Result<()> {
-        guard::prepare_thread()
-    }
-
-    /// Why system calls of native code on the calling thread, which is prepared, cannot be
-    /// dispatched, if they cannot.
-    pub fn no_dispatch(&self) -> Option<io::Error> {
-        guard::no_dispatch()
-    }
-
-    /// Runs `f(data)`; where native code crashes, or [`Engine::request_end`] is called, the call
-    /// ends and the crash is returned. `started` is told the call's key.
-    ///
-    /// # Safety
-    /// `f(data)` must be sound to call and to leave at any point: no frame of it may own
-    /// anything that has to be dropped.
-    pub unsafe fn call(
-        &self,
-        f: unsafe extern "C" fn(*mut libc::c_void),
-        data: *mut libc::c_void,
-        started: impl FnOnce(CallKey),
-    ) -> Option<Crash> {
-        let safe = Safe::promise();
-        let outer = self.current_guard.load(Ordering::Acquire);
-        let tid = thread::id(safe);
-        // SAFETY: the caller's promise is the one that `call_guarded` asks for.
-        let result = unsafe {
-            let traced = self.recording() != Recording::Off;
-            guard::call_guarded(f, data, traced, |guard| {
-                self.current_thread.store(tid, Ordering::Relaxed);
-                self.current_guard.store(guard, Ordering::Release);
-                started(CallKey {
-                    guard: guard as usize,
-                    tid,
-                });
-            })
-        };
-        self.current_guard.store(outer, Ordering::Release);
-        self.end_guard
-            .store(std::ptr::null_mut(), Ordering::Release);
-        match result {
-            Some(Crash {
-                reason: Reason::OtherThread,
-                ..
-            }) => self.other_crash.take().or(result),
-            _ => result,
-        }
-    }
-
-    /// The native call that was begun last and has not ended. Async-signal-safe.
-    pub(super) fn current_call(&self) -> Option<CallKey> {
-        let guard = self.current_guard.load(Ordering::Acquire);
-        let tid = self.current_thread.load(Ordering::Relaxed);
-        (!guard.is_null()).then_some(CallKey {
-            guard: guard as usize,
-            tid,
-        })
-    }
-
-    /// Ends the call `key` from another thread, if it is still the thread's innermost.
-    /// Async-signal-safe.
-    pub fn request_end(&self, safe: Safe, key: CallKey, reason: Reason) {
-        self.end_reason.store(reason as u32, Ordering::Relaxed);
-        self.end_guard
-            .store(key.guard as *mut Guard, Ordering::Release);
-        signals::send_end_call(safe, key.tid);
-    }
-
-    /// Takes the request to end the call that `guard` began, if there is one.
-    /// Async-signal-safe.
-    pub(super) fn take_end_request(&self, guard: *mut Guard) -> Option<Reason> {
-        let null = std::ptr::null_mut();
-        self.end_guard
-            .compare_exchange(guard, null, Ordering::AcqRel, Ordering::Relaxed)
-            .ok()?;
-        Some(match self.end_reason.load(Ordering::Relaxed) {
-            reason if reason == Reason::OtherThread as u32 => Reason::OtherThread,
-            reason if reason == Reason::Exit as u32 => Reason::Exit,
-            _ => Reason::Timeout,
-        })
-    }
-}
-
-/// Names a native call that is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallKey {
-    guard: usize,
-    tid: u32,
-}
-
-impl CallKey {
-    /// Kernel id of the calling thread.
-    pub fn thread(&self) -> u32 {
-        self.tid
     }
 }

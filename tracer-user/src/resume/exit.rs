@@ -46,7 +46,9 @@ extern "C" fn at_exit() {
     let safe = Safe::promise();
     let Some(engine) = Engine::get() else { return };
     let (inside, ours) = own::state(safe, |state| {
-        (!state.guard.get().is_null(), state.ours.get())
+        // The interpreter may end the process, also where native code has called it.
+        let interpreters = state.ours.get() || state.outside.get();
+        (!state.guard.get().is_null(), interpreters)
     });
     let Some(key) = engine.current_call() else {
         return;

@@ -14,14 +14,18 @@
 //! the floating-point control words and the direction flag are set as the ABI has them.
 #![allow(unsafe_code)]
 
-use std::{arch::naked_asm, cell::Cell};
+use std::{
+    arch::naked_asm,
+    cell::Cell,
+    sync::atomic::{Ordering, compiler_fence},
+};
 
 use tracer_ebpf::Regs;
 
 use super::{
     block::{Block, NativeStack},
     safe::{self, Safe},
-    thread,
+    signals, thread,
 };
 
 /// Why a call was left.
@@ -36,6 +40,10 @@ pub enum Reason {
     Timeout,
     /// Native code called `exit`.
     Exit,
+    /// It was about to break a rule, and is to be stopped then.
+    Stopped,
+    /// The interpreter asked for it, in code of its own that native code had called.
+    Interpreter,
 }
 
 /// What the handler saw when it ended a call.
@@ -58,12 +66,15 @@ pub struct Crash {
 }
 
 /// Where a native call began. Lives on the stack of `call_guarded`.
-#[repr(C)]
+#[repr(C, align(8))]
 pub(super) struct Guard {
     rsp: u64,
     landing: u64,
     mxcsr: u32,
     control: u32,
+    /// Not 0 where the call was ended before there was a place to land.
+    early: u32,
+    pad: u32,
     /// The guard of the call around this one, or null.
     outer: *mut Guard,
     /// Signal mask at the call's beginning.
@@ -78,10 +89,33 @@ impl Guard {
         self.landing
     }
 
+    /// Has the call end as soon as there is a landing, if there is none yet; whether that is so.
+    pub(super) fn end_early(&mut self) -> bool {
+        self.early = u32::from(self.landing == 0);
+        self.landing == 0
+    }
+
+    /// The call around this one on the same thread, or null.
+    pub(super) fn outer(&self) -> *mut Guard {
+        self.outer
+    }
+
     /// Stack pointer to end the call with.
     pub(super) fn stack_pointer(&self) -> u64 {
         self.rsp
     }
+}
+
+/// Bytes above the saved stack pointer that [`enter`] has pushed, its return address among them.
+const ENTERED: u64 = 64;
+
+/// Where the stack of this thread's innermost native call ends, or `u64::MAX` if it is in none.
+/// Async-signal-safe.
+pub(super) fn stack_end(safe: Safe) -> u64 {
+    let guard = thread::state(safe, |state| state.guard.get());
+    // SAFETY: null, or the guard of a call that is under way on this thread, whose stack pointer
+    // was written when it began.
+    unsafe { guard.as_ref() }.map_or(u64::MAX, |guard| guard.rsp.saturating_add(ENTERED))
 }
 
 const _: () = {
@@ -90,6 +124,7 @@ const _: () = {
     assert!(offset_of!(Guard, landing) == 8);
     assert!(offset_of!(Guard, mxcsr) == 16);
     assert!(offset_of!(Guard, control) == 20);
+    assert!(offset_of!(Guard, early) == 24);
 };
 
 /// Calls `f(data)` and returns 0, or 1 where a handler sent the thread to the landing with the
@@ -115,6 +150,9 @@ unsafe extern "C" fn enter(
         "mov [rdi + 8], rax",
         "stmxcsr [rdi + 16]",
         "fnstcw [rdi + 20]",
+        // A handler that came before the landing was there has left word.
+        "cmp dword ptr [rdi + 24], 0",
+        "jne 2f",
         "mov rax, rsi",
         "mov rdi, rdx",
         "call rax",
@@ -184,7 +222,10 @@ impl Drop for OwnBlock {
     fn drop(&mut self) {
         let safe = Safe::promise();
         // Native code that calls `exit` has this run in the middle of its call.
-        if thread::state(safe, |state| !state.guard.get().is_null()) {
+        let in_call = |state: &thread::ThreadState| {
+            !state.guard.get().is_null() || !state.suspended.get().is_null()
+        };
+        if thread::state(safe, in_call) {
             return;
         }
         thread::state(safe, |state| state.block.set(std::ptr::null_mut()));
@@ -229,8 +270,16 @@ pub(super) fn no_dispatch() -> Option<std::io::Error> {
     }
 }
 
+/// A native call that was asked to end before it began.
+unsafe extern "C" fn end_at_once(_: *mut libc::c_void) {
+    let safe = Safe::promise();
+    // Delivered before the call that sends it returns.
+    signals::send_end_call(safe, thread::id(safe));
+}
+
 /// Runs `f(data)` so that a handler can end it. `started` is told the guard's address, by which
 /// [`super::Engine::request_end`] names the call. System calls of a `traced` one are dispatched.
+/// `ended` says whether it has been asked to end since, when no handler could see to that yet.
 ///
 /// Returns the crash that ended the call, if one did.
 ///
@@ -242,38 +291,58 @@ pub(super) unsafe fn call_guarded(
     data: *mut libc::c_void,
     traced: bool,
     started: impl FnOnce(*mut Guard),
+    ended: impl FnOnce(*mut Guard) -> bool,
 ) -> Option<Crash> {
     let safe = Safe::promise();
     let block = thread::block(safe).filter(|_| traced);
     let believed = block.map(|block| (block.hidden.get(), block.native_stack.get()));
+    let (before, suspended, outside) = thread::state(safe, |state| {
+        (
+            state.guard.get(),
+            state.suspended.get(),
+            state.outside.get(),
+        )
+    });
     let mut guard = Guard {
         rsp: 0,
         landing: 0,
         mxcsr: 0,
         control: 0,
-        outer: thread::state(safe, |state| state.guard.get()),
+        early: 0,
+        pad: 0,
+        outer: if before.is_null() { suspended } else { before },
         mask: safe::mask(safe),
         crash: None,
     };
     // From here the handler reaches the guard through this pointer only.
     let pointer = &raw mut guard;
     started(pointer);
-    thread::state(safe, |state| state.guard.set(pointer));
-    let outside = block.is_some_and(|block| !block.in_native());
+    thread::state(safe, |state| {
+        state.guard.set(pointer);
+        state.outside.set(false);
+    });
+    // The handlers run on this thread, and see the guard from here.
+    compiler_fence(Ordering::SeqCst);
+    let f = if ended(pointer) { end_at_once } else { f };
+    let enters = block.is_some_and(|block| !block.in_native());
     if let Some(block) = block {
         block.enter_native();
     }
     // SAFETY: the guard outlives the call; `f(data)` is sound by the caller's promise.
     let left = unsafe { enter(pointer, f, data) };
     if let Some(block) = block
-        && outside
+        && enters
     {
         block.leave_native();
     }
     // SAFETY: the guard is this frame's own; the handlers no longer write to it once it is out
     // of the thread's state, and they ran on this thread.
     let guard = unsafe {
-        thread::state(safe, |state| state.guard.set((*pointer).outer));
+        thread::state(safe, |state| {
+            state.guard.set(before);
+            state.suspended.set(suspended);
+            state.outside.set(outside);
+        });
         &*pointer
     };
     if left == 0 {

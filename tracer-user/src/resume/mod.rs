@@ -9,6 +9,7 @@
 //!   (works on the host view)     (what has no copy)
 //! ```
 
+mod access;
 mod actions;
 pub mod aux;
 mod block;
@@ -19,6 +20,7 @@ mod dispatch;
 pub mod displace;
 pub mod displaced;
 mod ending;
+mod ends;
 mod engine;
 mod exit;
 pub mod frame;
@@ -26,6 +28,7 @@ pub(crate) mod gate;
 mod guard;
 mod guests;
 mod install;
+mod interlude;
 mod other_crash;
 mod prepare;
 pub mod refusal;
@@ -33,14 +36,17 @@ mod roster;
 pub mod safe;
 mod signal_calls;
 pub mod signals;
-pub mod site;
+mod site;
 mod spawn;
 mod stacks;
+mod step;
+mod stop;
 pub(crate) mod thread;
 mod touch;
+mod verdict;
 pub mod xstate;
 
-pub use engine::{CallKey, Engine, Lent, RESERVE_RECORDS, Recording, SharedWords};
+pub(crate) use engine::{CallKey, Engine, Lent, Recording};
 pub use guard::{Crash, Reason};
-pub use signals::END_CALL;
+pub use interlude::{Interlude, inside};
 pub use stacks::Snapshot;

@@ -1,8 +1,9 @@
 //! A crash of a thread other than the calling one.
 //!
 //! # Safety
-//! The state says who may use the cell: who moved it from 0 to 1 writes, and after it is 2 the
-//! thread whose call ended reads.
+//! The state says who may use the cell: who moved it from 0 to 1 writes, and after it is 2
+//! threads whose calls end read; the one whose call is outermost puts it back to 0, when no call
+//! is left that would look.
 #![allow(unsafe_code)]
 
 use std::{
@@ -41,13 +42,16 @@ impl OtherCrash {
         }
     }
 
-    pub(super) fn take(&self) -> Option<Crash> {
+    /// The crash; for the outermost call it is gone afterwards, those in the middle of it only look.
+    pub(super) fn take(&self, outermost: bool) -> Option<Crash> {
         if self.state.load(Ordering::Acquire) != 2 {
             return None;
         }
         // SAFETY: in state 2 only the thread whose call ended reads the cell.
         let crash = unsafe { *self.crash.get() };
-        self.state.store(0, Ordering::Release);
+        if outermost {
+            self.state.store(0, Ordering::Release);
+        }
         crash
     }
 }

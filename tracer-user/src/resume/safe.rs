@@ -37,7 +37,7 @@ pub(crate) unsafe fn raw(safe: Safe, number: i64, args: [u64; 6]) -> i64 {
 }
 
 /// Kernel id of this thread.
-pub fn thread_id(safe: Safe) -> u32 {
+pub(crate) fn thread_id(safe: Safe) -> u32 {
     // SAFETY: gettid takes nothing and cannot fail.
     unsafe { raw(safe, libc::SYS_gettid, [0; 6]) as u32 }
 }
@@ -53,7 +53,7 @@ pub fn wait(safe: Safe, word: &AtomicU32, expected: u32) {
 }
 
 /// As [`wait`], without a time limit, for a thread with nothing else to do.
-pub fn wait_idle(safe: Safe, word: &AtomicU32, expected: u32) {
+pub(crate) fn wait_idle(safe: Safe, word: &AtomicU32, expected: u32) {
     futex_wait(safe, word, expected, std::ptr::null());
 }
 
@@ -75,7 +75,7 @@ pub fn wake(safe: Safe, word: &AtomicU32) {
 }
 
 /// Writes a byte to the pipe `fd`, which does not block; a full or invalid one is left as it is.
-pub fn notify(safe: Safe, fd: i32) {
+pub(crate) fn notify(safe: Safe, fd: i32) {
     let one = 1u8;
     let args = [fd as u64, &raw const one as u64, 1, 0, 0, 0];
     // SAFETY: one byte is read from `one`.
@@ -83,7 +83,7 @@ pub fn notify(safe: Safe, fd: i32) {
 }
 
 /// Sends `signal` to thread `tid` of this process.
-pub fn signal_thread(safe: Safe, tid: u32, signal: i32) {
+pub(crate) fn signal_thread(safe: Safe, tid: u32, signal: i32) {
     let process = process_id(safe) as u64;
     let args = [process, tid.into(), signal as u64, 0, 0, 0];
     // SAFETY: tgkill takes numbers only.
@@ -177,7 +177,7 @@ pub fn process_id(safe: Safe) -> i32 {
 }
 
 /// Ends this process at once, with nothing run or flushed.
-pub fn end_process(safe: Safe, status: i32) -> ! {
+pub(crate) fn end_process(safe: Safe, status: i32) -> ! {
     loop {
         // SAFETY: takes a number and does not return.
         unsafe { raw(safe, libc::SYS_exit_group, [status as u64, 0, 0, 0, 0, 0]) };
@@ -233,7 +233,7 @@ pub(super) fn mask(safe: Safe) -> u64 {
 }
 
 /// Whether this process has a thread `tid` that has not ended.
-pub fn thread_exists(safe: Safe, tid: u32) -> bool {
+pub(crate) fn thread_exists(safe: Safe, tid: u32) -> bool {
     let args = [process_id(safe) as u64, tid.into(), 0, 0, 0, 0];
     // SAFETY: tgkill takes numbers only; signal 0 is not sent.
     unsafe { raw(safe, libc::SYS_tgkill, args) == 0 }
@@ -241,7 +241,7 @@ pub fn thread_exists(safe: Safe, tid: u32) -> bool {
 
 /// Calls `each` with the id of every thread of this process, in ascending order (proc(5)). False
 /// where `/proc` is not mounted or no file can be opened.
-pub fn each_thread(safe: Safe, each: &mut dyn FnMut(u32)) -> bool {
+pub(crate) fn each_thread(safe: Safe, each: &mut dyn FnMut(u32)) -> bool {
     /// `struct linux_dirent64` (getdents64(2)): inode, offset, length of the entry, type, name.
     const LENGTH: usize = 16;
     const NAME: usize = 19;
@@ -281,7 +281,7 @@ pub fn each_thread(safe: Safe, each: &mut dyn FnMut(u32)) -> bool {
 }
 
 /// Runs `body` and leaves `errno` as it was.
-pub fn keep_errno<T>(body: impl FnOnce() -> T) -> T {
+pub(crate) fn keep_errno<T>(body: impl FnOnce() -> T) -> T {
     // SAFETY: the location is this thread's own and stays valid for its life.
     let errno = unsafe { *libc::__errno_location() };
     let result = body();

@@ -54,7 +54,7 @@ pub enum Action {
 
 /// An instruction that touched the native view.
 #[derive(Debug)]
-pub struct Site {
+pub(crate) struct Site {
     /// Its address.
     pub ip: u64,
     /// The bytes there.
@@ -76,7 +76,7 @@ pub struct Site {
 }
 
 /// All sites of the process.
-pub struct SiteTable {
+pub(crate) struct SiteTable {
     cells: Mapping,
 }
 
@@ -85,7 +85,7 @@ impl SiteTable {
     ///
     /// # Errors
     /// What `mmap(2)` says.
-    pub fn new() -> io::Result<SiteTable> {
+    pub(crate) fn new() -> io::Result<SiteTable> {
         Ok(SiteTable {
             cells: Mapping::shared(CELLS * size_of::<AtomicPtr<Site>>())?,
         })
@@ -108,7 +108,7 @@ impl SiteTable {
     }
 
     /// The site at `ip`, where it is known. Async-signal-safe. The caller compares the bytes.
-    pub fn find(&self, ip: u64) -> Option<&'static Site> {
+    pub(crate) fn find(&self, ip: u64) -> Option<&'static Site> {
         for probe in 0..PROBES {
             let found = self.cell(Self::start(ip) + probe).load(Ordering::Acquire);
             // SAFETY: null, or leaked by `insert`.
@@ -121,7 +121,7 @@ impl SiteTable {
     }
 
     /// All sites that are known.
-    pub fn all(&self) -> impl Iterator<Item = &'static Site> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &'static Site> {
         (0..CELLS).filter_map(|index| {
             // SAFETY: null, or leaked by `insert`.
             unsafe { self.cell(index).load(Ordering::Acquire).as_ref() }
@@ -130,7 +130,7 @@ impl SiteTable {
 
     /// Adds `site`, or replaces the one at its address, and returns it. One caller at a time.
     /// Where the table is full around the address the site works but is not remembered.
-    pub fn insert(&self, site: Site) -> &'static Site {
+    pub(crate) fn insert(&self, site: Site) -> &'static Site {
         let site: &'static Site = Box::leak(Box::new(site));
         for probe in 0..PROBES {
             let cell = self.cell(Self::start(site.ip) + probe);

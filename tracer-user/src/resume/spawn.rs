@@ -278,13 +278,19 @@ unsafe extern "C" fn begin(launch: *mut Launch) -> ! {
 /// Runs `make`, whose child uses this thread's state for its own until it lets this thread go on.
 fn keep_thread_state(safe: Safe, make: impl FnOnce() -> i64) -> i64 {
     let kept = thread::state(safe, |state| {
-        (state.guard.get(), state.block.get(), state.tid.get())
+        (
+            state.guard.get(),
+            state.suspended.get(),
+            state.block.get(),
+            state.tid.get(),
+        )
     });
     let result = make();
     thread::state(safe, |state| {
         state.guard.set(kept.0);
-        state.block.set(kept.1);
-        state.tid.set(kept.2);
+        state.suspended.set(kept.1);
+        state.block.set(kept.2);
+        state.tid.set(kept.3);
     });
     result
 }

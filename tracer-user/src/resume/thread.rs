@@ -15,8 +15,12 @@ use super::{block::Block, engine::Engine, guard::Guard, roster::Slot, safe::Safe
 
 /// A thread's state.
 pub(super) struct ThreadState {
-    /// The innermost native call of this thread, or null.
+    /// The native call whose code this thread runs, or null: the innermost one.
     pub(super) guard: Cell<*mut Guard>,
+    /// The native call around the interpreter code that it called and that runs now, or null.
+    pub(super) suspended: Cell<*mut Guard>,
+    /// Whether this is interpreter code that native code has called.
+    pub(super) outside: Cell<bool>,
     /// The thread's block, or null where it has none: a thread that native code does not run in,
     /// or whose system calls cannot be dispatched.
     pub(super) block: Cell<*mut Block>,
@@ -38,6 +42,8 @@ thread_local! {
     static STATE: ThreadState = const {
         ThreadState {
             guard: Cell::new(std::ptr::null_mut()),
+            suspended: Cell::new(std::ptr::null_mut()),
+            outside: Cell::new(false),
             block: Cell::new(std::ptr::null_mut()),
             tid: Cell::new(0),
             stepping: Cell::new(false),
@@ -80,6 +86,8 @@ pub(super) fn adopt(safe: Safe, block: *mut Block, guest: bool) {
             state.slot.set(None);
         }
         state.guard.set(std::ptr::null_mut());
+        state.suspended.set(std::ptr::null_mut());
+        state.outside.set(false);
         state.block.set(block);
         state.tid.set(0);
         state.stepping.set(false);

@@ -24,9 +24,14 @@ impl Draining {
     /// Takes all records that are there through the pipeline.
     pub(super) fn drain(&mut self, engine: &Engine) {
         engine.drain_begins();
+        let number = engine.stop.drain_begins();
         let pipeline = &mut self.pipeline;
         if self.recorder.drain(&mut |record| pipeline.feed(record)) > 0 {
             engine.drain_ended();
+        }
+        if engine.stop.is_armed() && pipeline.is_idle() {
+            let wanted = pipeline.stop_wanted();
+            engine.stop.drain_judged(Safe::promise(), number, wanted);
         }
     }
 }
@@ -36,7 +41,7 @@ pub(super) enum Command {
     /// End the call when the time is up.
     Watch(CallKey, Instant),
     /// The call ended.
-    Unwatch,
+    Unwatch(CallKey),
     /// End the agent thread.
     Stop,
 }
@@ -61,9 +66,11 @@ pub(super) fn run(
             Err(error) => return tracing::error!(%error, "the agent cannot wait for its pipe"),
         };
         let mut requests = [0; 64];
-        let mut watched: Option<(CallKey, Instant)> = None;
+        // Calls in the middle of others may have limits of their own.
+        let mut watched: Vec<(CallKey, Instant)> = Vec::new();
         loop {
-            let deadline = watched.map(|(_, deadline)| tokio::time::Instant::from_std(deadline));
+            let first = watched.iter().map(|(_, deadline)| *deadline).min();
+            let deadline = first.map(tokio::time::Instant::from_std);
             tokio::select! {
                 _ = wake.readable() => {
                     // Nothing to read is a spurious wake-up; draining once more is harmless.
@@ -71,18 +78,21 @@ pub(super) fn run(
                     draining.lock().unwrap_or_else(PoisonError::into_inner).drain(engine);
                 }
                 command = inbox.recv() => match command {
-                    Some(Command::Watch(key, deadline)) => watched = Some((key, deadline)),
-                    Some(Command::Unwatch) => watched = None,
+                    Some(Command::Watch(key, deadline)) => watched.push((key, deadline)),
+                    Some(Command::Unwatch(key)) => watched.retain(|(known, _)| *known != key),
                     Some(Command::Stop) | None => return,
                 },
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)),
                     if deadline.is_some() =>
                 {
-                    if let Some((key, _)) = watched {
-                        engine.request_end(Safe::promise(), key, Reason::Timeout);
-                        // Asked again until the call is over: native code may block signals
-                        // for a while.
-                        watched = Some((key, Instant::now() + Duration::from_millis(100)));
+                    let now = Instant::now();
+                    for (key, deadline) in &mut watched {
+                        if *deadline <= now {
+                            engine.request_end(Safe::promise(), *key, Reason::Timeout);
+                            // Asked again until the call is over: it may be in the middle of
+                            // code that cannot be left.
+                            *deadline = now + Duration::from_millis(100);
+                        }
                     }
                 }
             }

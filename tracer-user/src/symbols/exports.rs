@@ -6,6 +6,7 @@ use std::path::Path;
 use object::elf;
 use object::read::elf::{FileHeader, Sym};
 
+use super::marks::{self, Mark};
 use super::table::name_of;
 use crate::modules::{self, Layout, ModuleError};
 
@@ -47,6 +48,9 @@ pub struct LibrarySymbols {
     exported: HashMap<String, Export>,
     private: HashSet<String>,
     imported: HashSet<String>,
+    /// What a name means in a version, and whether that is the default.
+    versioned: HashMap<(String, String), (Export, bool)>,
+    marks: Vec<Mark>,
 }
 
 impl LibrarySymbols {
@@ -70,6 +74,8 @@ impl LibrarySymbols {
             exported: HashMap::new(),
             private: HashSet::new(),
             imported: HashSet::new(),
+            versioned: HashMap::new(),
+            marks: marks::marks(&header, &data, &sections).map_err(fail)?,
         };
 
         let symbols = sections
@@ -109,12 +115,18 @@ impl LibrarySymbols {
             let version = versions
                 .as_ref()
                 .map(|table| table.version_index(endian, index));
+            let text = version.and_then(|version| {
+                let known = versions.as_ref()?.version(version).ok()??;
+                Some(String::from_utf8_lossy(known.name()).into_owned())
+            });
+            let is_default = version.is_none_or(|version| !version.is_hidden());
+            if let Some(text) = &text {
+                let key = (name.clone(), text.clone());
+                found.versioned.insert(key, (export.clone(), is_default));
+            }
             match version {
                 Some(version) if version.is_hidden() => {
-                    let text = versions
-                        .as_ref()
-                        .and_then(|table| table.version(version).ok()?)
-                        .map_or_else(String::new, |v| String::from_utf8_lossy(v.name()).into());
+                    let text = text.unwrap_or_default();
                     let old = found
                         .exported
                         .entry(name)
@@ -165,6 +177,26 @@ impl LibrarySymbols {
             return Export::Imported;
         }
         Export::Missing
+    }
+
+    /// What `name` means in one of its versions, and whether that is the version that callers get
+    /// who name none. `None` if the library has no such version of it.
+    pub fn get_version(&self, name: &str, version: &str) -> Option<(Export, bool)> {
+        let key = (name.to_owned(), version.to_owned());
+        self.versioned.get(&key).cloned()
+    }
+
+    /// The versions in which `name` is exported, sorted.
+    pub fn versions(&self, name: &str) -> Vec<&str> {
+        let all = self.versioned.keys().filter(|(known, _)| known == name);
+        let mut versions: Vec<&str> = all.map(|(_, version)| version.as_str()).collect();
+        versions.sort_unstable();
+        versions
+    }
+
+    /// Bytes by which the library is recognised in memory.
+    pub fn marks(&self) -> &[Mark] {
+        &self.marks
     }
 
     /// The names of all exported functions, sorted.
@@ -252,6 +284,16 @@ mod tests {
             symbols.get("retired"),
             Export::OldVersions(vec!["V1".to_owned()])
         );
+        let version = |name, version| {
+            symbols
+                .get_version(name, version)
+                .map(|(_, default)| default)
+        };
+        assert_eq!(version("multi", "V1"), Some(false));
+        assert_eq!(version("multi", "V2"), Some(true));
+        assert_eq!(version("multi", "V3"), None);
+        assert_eq!(version("retired", "V1"), Some(false));
+        assert_eq!(symbols.versions("multi"), ["V1", "V2"]);
         let names = symbols.functions();
         assert_eq!(symbols.get("something_else"), Export::Missing);
         assert!(names.contains(&"multi") && names.contains(&"chosen"));
@@ -263,6 +305,31 @@ mod tests {
         };
         let base = loaded - address;
         assert_eq!(Library::symbol(handle, c"multi"), base + multi);
+    }
+
+    #[test]
+    fn marks_are_in_memory() {
+        let library = Library::compile("marks", "const int fixed = 5;", &["-O1"]);
+        let symbols = LibrarySymbols::open(&library.path).expect("a library");
+        let handle = library.load();
+        let loaded = Library::symbol(handle, c"fixed");
+        let mappings = modules::mappings().expect("the mappings");
+        let mapping = modules::find(&mappings, loaded).expect("a mapping");
+        let offset = loaded - mapping.range.start + mapping.offset;
+        let bias = loaded - symbols.layout.address(offset, false).expect("an address");
+        assert!(!symbols.marks().is_empty());
+        for mark in symbols.marks() {
+            #[allow(unsafe_code)]
+            // SAFETY: loaded, readable bytes of the library, which stays loaded.
+            let bytes = unsafe {
+                let start = (bias + mark.address) as *const u8;
+                std::slice::from_raw_parts(start, mark.len as usize)
+            };
+            assert!(mark.is(bytes));
+            let mut other = bytes.to_vec();
+            other[0] ^= 1;
+            assert!(!mark.is(&other));
+        }
     }
 
     #[test]

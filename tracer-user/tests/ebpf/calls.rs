@@ -90,7 +90,7 @@ fn calls_of_zlib_are_counted() -> Result<(), Failed> {
         // SAFETY: reads the bytes of `data`.
         check_eq!(unsafe { crc32(0, data.as_ptr(), 9) }, 0xcbf4_3926);
     }
-    let counters = ebpf.counters()?;
+    let counters = ebpf.counters();
     check_eq!((counters.calls_entered, counters.calls_returned), (50, 50));
     check_eq!((counters.other_emitted, counters.other_dropped), (100, 0));
     let calls = drain(&mut ebpf)?.calls;
@@ -133,7 +133,7 @@ fn recursion_is_one_outermost_call() -> Result<(), Failed> {
         // SAFETY: reads a byte of the arena by an instruction of the length that is skipped.
         check_eq!(unsafe { code::recurse(10, arena.base) }, 10);
     }
-    let counters = ebpf.counters()?;
+    let counters = ebpf.counters();
     check_eq!((counters.calls_entered, counters.calls_returned), (33, 33));
     let records = drain(&mut ebpf)?;
     check_eq!(
@@ -164,7 +164,7 @@ fn deep_recursion_recovers() -> Result<(), Failed> {
         // SAFETY: reads a byte of the arena by an instruction of the length that is skipped.
         check_eq!(unsafe { code::recurse(depth, arena.base) }, depth);
     }
-    check_eq!(ebpf.counters()?.calls_entered, 201 + 2 + 201 + 1);
+    check_eq!(ebpf.counters().calls_entered, 201 + 2 + 201 + 1);
     let records = drain(&mut ebpf)?;
     check_eq!(
         summary(&records.calls),
@@ -194,7 +194,7 @@ fn call_left_without_return() -> Result<(), Failed> {
             code::read_byte(arena.base);
         }
     }
-    let counters = ebpf.counters()?;
+    let counters = ebpf.counters();
     check_eq!((counters.calls_entered, counters.calls_returned), (3, 0));
     let records = drain(&mut ebpf)?;
     // At the same stack pointer the later ones cannot be told from a loop to the function's head.
@@ -249,7 +249,7 @@ fn nesting_is_per_thread() -> Result<(), Failed> {
         check_eq!(u64::from(fault.depth), fault.addr - base + 1);
     }
     check_eq!(records.calls.len(), 2 * 4 * EACH);
-    let counters = ebpf.counters()?;
+    let counters = ebpf.counters();
     check_eq!(counters.calls_entered, (1 + 2 + 3 + 4) * EACH as u64);
     check_eq!(counters.calls_returned, counters.calls_entered);
     Ok(())
@@ -265,11 +265,11 @@ fn unprobed_calls_are_not_counted() -> Result<(), Failed> {
     check_eq!(call(), 3);
     ebpf.unprobe();
     check_eq!(call(), 3);
-    check_eq!(ebpf.counters()?.calls_entered, 1);
+    check_eq!(ebpf.counters().calls_entered, 1);
     // And can be probed again.
     probe(&mut ebpf, code::add6 as *const (), "add6", 2)?;
     check_eq!(call(), 3);
-    let counters = ebpf.counters()?;
+    let counters = ebpf.counters();
     check_eq!((counters.calls_entered, counters.calls_returned), (2, 2));
     let cookies: Vec<u64> = drain(&mut ebpf)?
         .calls

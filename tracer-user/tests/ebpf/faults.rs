@@ -113,7 +113,7 @@ fn fault_addresses_and_directions() -> Result<(), Failed> {
         check_eq!(fault.error, USER | direction);
         check_eq!(fault.regs.rip, site);
     }
-    let counters = ebpf.counters()?;
+    let counters = ebpf.counters();
     check_eq!((counters.emitted, counters.dropped), (100, 0));
     check_eq!((counters.other_emitted, counters.calls_entered), (0, 0));
     Ok(())
@@ -131,7 +131,7 @@ fn only_the_native_view_is_recorded() -> Result<(), Failed> {
     // First use of anonymous memory: faults of this process that are none of ours.
     let fresh = vec![1_u8; 8 << 20];
     check_eq!(fresh[4 << 20], 1);
-    check_eq!(ebpf.counters()?.emitted, 0);
+    check_eq!(ebpf.counters().emitted, 0);
     // SAFETY: as above.
     unsafe {
         code::read_byte(arena.base);
@@ -241,7 +241,7 @@ fn system_call_on_the_arena() -> Result<(), Failed> {
             check_eq!(before, [0x0f, 0x05]);
         }
     }
-    let counters = ebpf.counters()?;
+    let counters = ebpf.counters();
     check_eq!(counters.emitted, 0);
     check_eq!(counters.other_emitted, records.kernel.len() as u64);
     check_eq!(counters.other_dropped, 0);
@@ -286,7 +286,7 @@ fn threads_keep_their_order() -> Result<(), Failed> {
             (start..start + EACH).collect::<Vec<_>>()
         );
     }
-    let counters = ebpf.counters()?;
+    let counters = ebpf.counters();
     check_eq!((counters.emitted, counters.dropped), (THREADS * EACH, 0));
     Ok(())
 }
@@ -309,7 +309,7 @@ fn other_processes_are_not_recorded() -> Result<(), Failed> {
         status
     };
     check_eq!(status, 0);
-    check_eq!(ebpf.counters()?.emitted, 0);
+    check_eq!(ebpf.counters().emitted, 0);
     check_eq!(drain(&mut ebpf)?.faults.len(), 0);
     // SAFETY: an arena address, and an instruction of the length that the handler skips.
     unsafe { code::read_byte(arena.base) };
@@ -337,7 +337,7 @@ fn full_ring_counts_what_it_drops() -> Result<(), Failed> {
     }
     check_eq!(ebpf.ring_view().used(), FAULTS_THAT_FIT * FAULT_ROOM);
     check_eq!(ebpf.ring_view().size(), u64::from(RING_BYTES));
-    let counters = ebpf.counters()?;
+    let counters = ebpf.counters();
     check_eq!(
         (counters.emitted, counters.dropped),
         (FAULTS_THAT_FIT + MORE, MORE)
@@ -358,7 +358,7 @@ fn full_ring_counts_what_it_drops() -> Result<(), Failed> {
     // SAFETY: as above.
     unsafe { code::read_byte(arena.base + 5) };
     check_eq!(drain(&mut ebpf)?.faults.len(), 1);
-    check_eq!(ebpf.counters()?.dropped, MORE);
+    check_eq!(ebpf.counters().dropped, MORE);
     Ok(())
 }
 
@@ -382,7 +382,7 @@ fn ring_wraps_around() -> Result<(), Failed> {
         check_eq!(seen == (next..next + batch).collect::<Vec<_>>(), true);
         next += batch;
     }
-    let counters = ebpf.counters()?;
+    let counters = ebpf.counters();
     check_eq!((counters.emitted, counters.dropped), (5 * batch, 0));
     Ok(())
 }

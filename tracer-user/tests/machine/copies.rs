@@ -13,6 +13,7 @@ use crate::hardware::{self, End, Start, TRAP_FLAG};
 use crate::judge::{Reference, Trial, difference};
 
 /// How the resume engine goes on from a fault of the case, and which copy it runs.
+#[derive(Debug)]
 pub(crate) enum Way {
     /// This copy.
     Copy(Box<CodeCopy>),

@@ -246,7 +246,20 @@ impl Options {
     }
 }
 
-/// Judges the cases of a table, one a line. Cases that this processor cannot run are left out.
+/// Whether this processor has what a case of the table says that it needs.
+fn has(need: &str) -> bool {
+    let leaf = |leaf| std::arch::x86_64::__cpuid_count(leaf, 0);
+    match need {
+        // Where the makers' processors differ, only what Intel's do is known.
+        "intel" => leaf(0).ebx.to_le_bytes() == *b"Genu",
+        // AMX-TILE (Intel SDM volume 2, CPUID).
+        "amx" => leaf(0).eax >= 7 && leaf(7).edx & 1 << 24 != 0,
+        _ => panic!("`needs={need}` is not understood"),
+    }
+}
+
+/// Judges the cases of a table, one a line. Cases that this processor cannot run are left out;
+/// those that need a processor of another kind must be refused here.
 fn replay(part: Part, table: &str) -> bool {
     let mut oracle = Oracle::new(part);
     let (mut right, mut well) = (0, true);
@@ -255,16 +268,21 @@ fn replay(part: Part, table: &str) -> bool {
         if text.is_empty() {
             continue;
         }
+        let (lacking, text) = match text.strip_prefix("needs=").and_then(|t| t.split_once(' ')) {
+            Some((need, text)) => (!has(need), text),
+            None => (false, text),
+        };
         let verdict = Case::parse(text)
             .map_err(|word| Verdict::Wrong(format!("{word} is not understood")))
             .and_then(|case| oracle.case(&case));
         match verdict {
-            Ok(_) => right += 1,
+            Ok(_) if !lacking => right += 1,
+            Err(Verdict::Refused(why)) if lacking => println!("as it should be, {why}: {line}"),
             Err(Verdict::Unknown) => println!("not known to this processor: {line}"),
             Err(Verdict::Other(why)) if part != Part::Accounts => {
                 println!("not traced, {why}: {line}")
             }
-            Err(verdict) => {
+            verdict => {
                 println!("{verdict:?}: {line}");
                 well = false;
             }

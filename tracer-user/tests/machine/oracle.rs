@@ -64,7 +64,7 @@ pub(crate) struct Tally {
     /// How cases go on from a fault.
     copies: u64,
     steps: BTreeMap<String, u64>,
-    /// Cases of [`saves_state`] that were wrong and, done again, right.
+    /// Cases that may be unsteady, were wrong and, done again, right.
     unsteady: u64,
     /// Mismatches: form, what is wrong, and the case.
     wrong: Vec<(String, String, String)>,
@@ -86,6 +86,18 @@ impl Oracle {
             Part::Traced(backend) => Some(Traced::new(&world, backend)),
         };
         Oracle { world, traced }
+    }
+
+    /// Whether a case may be wrong once for what the machine does beside it: what it saves depends
+    /// on the components in use, or its AVX component is not in use and a supervisor has the
+    /// thread switched away four times an access. Then the component came back with other bytes,
+    /// in some 6 of 100,000 cases on an AMD EPYC (Zen 4) under KVM; never on an Intel, and never
+    /// under the recorders that do not switch.
+    fn may_be_unsteady(&self, code: Code, case: &Case) -> bool {
+        match &self.traced {
+            None => saves_state(code),
+            Some(traced) => traced.is_switched_away() && case.absent & AVX != 0,
+        }
     }
 
     /// Judges one case; the way it would go on from a fault, where it is right.
@@ -165,7 +177,8 @@ impl Oracle {
                 return true;
             }
             Err(Verdict::Wrong(_))
-                if self.traced.is_none() && saves_state(code) && self.case(&case).is_ok() =>
+                if self.may_be_unsteady(code, &case)
+                    && (0..TRIES).any(|_| self.case(&case).is_ok()) =>
             {
                 tally.unsteady += 1;
                 return true;
@@ -184,6 +197,13 @@ impl Oracle {
         false
     }
 }
+
+/// Bit of the AVX component, the upper halves of the ymm registers (Intel SDM volume 1, 13.1).
+const AVX: u64 = 1 << 2;
+/// Of so many cases, one may be unsteady: what disturbs them comes in bursts.
+const STEADY: u64 = 100;
+/// How often such a case is done again.
+const TRIES: u32 = 50;
 
 /// Whether what an instruction writes depends on which components are in use (SDM volume 1, 13.6).
 /// The processor decides that, and a switch to another thread may change it between two executions
@@ -248,6 +268,7 @@ impl Tally {
                 );
             }
         }
-        self.wrong.is_empty() && (!all || share >= WANTED)
+        let steady = self.unsteady * STEADY <= self.cases.max(STEADY);
+        self.wrong.is_empty() && steady && (!all || share >= WANTED)
     }
 }

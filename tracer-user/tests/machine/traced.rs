@@ -55,6 +55,11 @@ impl Traced {
         }
     }
 
+    /// Whether another process runs in the middle of each access.
+    pub(crate) fn is_switched_away(&self) -> bool {
+        self.session.backend() == Backend::Ptrace
+    }
+
     /// Forgets what was recorded up to now.
     fn nothing(&mut self) {
         extern "C" fn nothing() {}

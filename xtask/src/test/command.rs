@@ -57,6 +57,16 @@ pub(super) fn run_watched(command: &mut Command) -> Result<TestOutput> {
     Ok(output)
 }
 
+/// Runs a command, however it ends, and returns what it printed on either stream.
+pub(super) fn run_captured(mut command: Command) -> Result<String> {
+    announce(&command)?;
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    let streams = [output.stdout, output.stderr].concat();
+    Ok(String::from_utf8_lossy(&streams).into_owned())
+}
+
 /// Standard output of a command that succeeds.
 pub(super) fn capture(command: &mut Command) -> Option<String> {
     let output = command

@@ -4,29 +4,25 @@ use std::path::Path;
 
 use super::{Ebpf, Returns, RingView};
 use crate::{
-    backend::{Backend, BackendError, Emitted, Recorder, inproc::drain_user_ring},
+    backend::{BackendError, Emitted, Recorder, inproc::drain_user_ring},
     pipeline::StringRule,
     resume::{Engine, Recording, gate},
 };
 
 /// The kernel's records, and those of the handler that complete them.
-pub struct Kernel {
+pub(crate) struct Kernel {
     ebpf: Ebpf,
     engine: &'static Engine,
 }
 
 impl Kernel {
     /// A recorder over loaded programs.
-    pub fn new(ebpf: Ebpf, engine: &'static Engine) -> Kernel {
+    pub(crate) fn new(ebpf: Ebpf, engine: &'static Engine) -> Kernel {
         Kernel { ebpf, engine }
     }
 }
 
 impl Recorder for Kernel {
-    fn backend(&self) -> Backend {
-        Backend::Ebpf
-    }
-
     fn recording(&self) -> Recording {
         Recording::Kernel
     }
@@ -49,7 +45,7 @@ impl Recorder for Kernel {
     }
 
     fn emitted(&self) -> Result<Emitted, BackendError> {
-        let counters = self.ebpf.counters()?;
+        let counters = self.ebpf.counters();
         Ok(Emitted {
             emitted: counters.emitted + counters.other_dropped,
             dropped: counters.dropped + counters.other_dropped,

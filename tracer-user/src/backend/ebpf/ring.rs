@@ -46,12 +46,12 @@ impl RingView {
     }
 
     /// Bytes ever written, headers included.
-    pub(super) fn written(&self) -> u64 {
+    pub fn written(&self) -> u64 {
         self.producer.load(Ordering::Acquire)
     }
 
     /// Bytes ever read, headers included.
-    pub(super) fn read(&self) -> u64 {
+    pub fn read(&self) -> u64 {
         self.consumer.load(Ordering::Acquire)
     }
 

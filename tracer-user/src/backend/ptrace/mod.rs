@@ -25,7 +25,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use super::{Backend, BackendError, Emitted, Recorder, inproc::drain_user_ring};
+use super::{BackendError, Emitted, Recorder, inproc::drain_user_ring};
 use crate::{
     decode,
     pipeline::StringRule,
@@ -73,7 +73,7 @@ pub enum PtraceError {
 }
 
 /// See the module.
-pub struct Ptrace {
+pub(crate) struct Ptrace {
     engine: &'static Engine,
     child: i32,
     thread: u32,
@@ -85,7 +85,7 @@ impl Ptrace {
     ///
     /// # Errors
     /// [`PtraceError`].
-    pub fn start(engine: &'static Engine) -> Result<Ptrace, PtraceError> {
+    pub(crate) fn start(engine: &'static Engine) -> Result<Ptrace, PtraceError> {
         let safe = Safe::promise();
         let word = &engine.words().supervisor;
         word.store(state::STARTING, Ordering::Release);
@@ -147,10 +147,6 @@ fn ended(child: i32) -> bool {
 }
 
 impl Recorder for Ptrace {
-    fn backend(&self) -> Backend {
-        Backend::Ptrace
-    }
-
     fn recording(&self) -> Recording {
         Recording::Supervisor
     }

@@ -5,34 +5,24 @@
 //! allocates; the thread list has a fixed size.
 #![allow(unsafe_code)]
 
+mod access;
+mod record;
+mod threads;
+
 use std::sync::atomic::Ordering;
 
-use iced_x86::{Instruction, Mnemonic};
-use tracer_ebpf::{DELTA, FaultRecord, LAYOUT_VERSION, RecordHeader, kind};
-
 use super::{
-    held::Held,
     state,
     tracee::{self, Gone, Stop},
     wait_while,
 };
-use crate::{
-    decode::{self, Needs},
-    resume::{
-        Engine,
-        aux::Stopped,
-        frame::TRAP_FLAG,
-        safe::{self, Safe},
-        signals::LET_GO,
-        xstate::XState,
-    },
+use crate::resume::{
+    Engine,
+    safe::{self, Safe},
+    signals::LET_GO,
 };
 
-/// Threads that can be followed at once.
-const THREADS: usize = 4096;
-/// Pages that one instruction may need: sixteen lanes of a gather span two each, and so do the
-/// sixteen rows of a tile.
-const PAGES: usize = 34;
+use threads::{Running, THREADS, Thread};
 /// `PTRACE_EVENT_*` of ptrace.h.
 const EVENT_VFORK: i32 = 2;
 const EVENT_CLONE: i32 = 3;
@@ -41,24 +31,6 @@ const EVENT_VFORK_DONE: i32 = 5;
 const EVENT_STOP: i32 = 128;
 /// `si_code` of a SIGSEGV by protection.
 const SEGV_ACCERR: i32 = 2;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Running {
-    Yes,
-    /// Stopped to let another thread step.
-    Paused,
-    /// Waits in the kernel for a child that uses its memory, where nothing but a fatal signal
-    /// reaches it.
-    InVfork,
-    /// Stopped with something that is not dealt with yet.
-    Pending(Stop),
-}
-
-#[derive(Clone, Copy)]
-struct Thread {
-    tid: i32,
-    running: Running,
-}
 
 struct Supervisor<'a> {
     safe: Safe,
@@ -138,61 +110,11 @@ impl Supervisor<'_> {
         }
     }
 
-    fn add(&mut self, tid: i32) {
-        if self.find(tid).is_some() {
-            return;
-        }
-        let vacant = self.threads[..self.used].iter().position(Option::is_none);
-        let index = vacant.unwrap_or(self.used);
-        if let Some(free) = self.threads.get_mut(index) {
-            *free = Some(Thread {
-                tid,
-                running: Running::Yes,
-            });
-            self.count += 1;
-            self.used = self.used.max(index + 1);
-        } else {
-            self.failed();
-        }
-    }
-
-    fn find(&mut self, tid: i32) -> Option<&mut Thread> {
-        self.threads[..self.used]
-            .iter_mut()
-            .flatten()
-            .find(|thread| thread.tid == tid)
-    }
-
-    fn set_running(&mut self, tid: i32, running: Running) {
-        if let Some(thread) = self.find(tid) {
-            thread.running = running;
-        }
-    }
-
-    fn remove(&mut self, tid: i32) {
-        for thread in &mut self.threads[..self.used] {
-            if thread.is_some_and(|thread| thread.tid == tid) {
-                *thread = None;
-                self.count -= 1;
-            }
-        }
-    }
-
     fn failed(&self) {
         self.engine
             .words()
             .supervisor_failed
             .fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn take_pending(&mut self) -> Option<(i32, Stop)> {
-        for thread in self.threads[..self.used].iter_mut().flatten() {
-            if let Running::Pending(stop) = thread.running {
-                thread.running = Running::Yes;
-                return Some((thread.tid, stop));
-            }
-        }
-        None
     }
 
     /// Deals with one stop. False when the session is over.
@@ -270,90 +192,6 @@ impl Supervisor<'_> {
         tracee::resume(self.safe, tid, libc::SIGSEGV)
     }
 
-    /// One access: record, open, step, close, go on.
-    fn access(&mut self, tid: i32, addr: u64, regs: libc::user_regs_struct) -> Result<(), Gone> {
-        self.follow();
-        let instruction = self.record(tid, addr, &regs)?;
-        let in_parts = instruction.is_some_and(|it| Needs::of(&it).in_parts());
-        let alone = self.count == 1;
-        if !alone {
-            self.pause_others(tid);
-        }
-        let mut pages = [0u64; PAGES];
-        let mut open = 0;
-        let mut held = Held::default();
-        let mut next = addr & !4095;
-        let mut regs = regs;
-        loop {
-            if open == PAGES {
-                self.failed();
-                break;
-            }
-            pages[open] = next;
-            open += 1;
-            let rights = libc::PROT_READ | libc::PROT_WRITE;
-            self.protect(tid, &regs, next, rights, &mut held)?;
-            tracee::set_registers(self.safe, tid, &regs)?;
-            let mut raised = self.step_once(tid, &mut held)?;
-            // The trap of the parts that are done came in place of the fault of the next.
-            while in_parts && raised.is_none() && tracee::registers(self.safe, tid)?.rip == regs.rip
-            {
-                raised = self.step_once(tid, &mut held)?;
-            }
-            match raised {
-                None => break,
-                Some(libc::SIGSEGV) => {
-                    let info = tracee::signal_info(self.safe, tid)?;
-                    // SAFETY: as in `segv`.
-                    let addr = unsafe { info.si_addr() } as u64;
-                    let ours = info.si_code == SEGV_ACCERR && self.engine.session().is_native(addr);
-                    if !ours || pages[..open].contains(&(addr & !4095)) {
-                        held.put(libc::SIGSEGV, info);
-                        break;
-                    }
-                    // A second page of the same instruction: registers may have moved within a
-                    // repeated one.
-                    regs = tracee::registers(self.safe, tid)?;
-                    next = addr & !4095;
-                }
-                Some(signal) => {
-                    held.put(signal, tracee::signal_info(self.safe, tid)?);
-                    break;
-                }
-            }
-        }
-        let after = tracee::registers(self.safe, tid)?;
-        if instruction.is_some_and(|it| matches!(it.mnemonic(), Mnemonic::Pushf | Mnemonic::Pushfq))
-            && regs.eflags & TRAP_FLAG == 0
-        {
-            self.unpush_trap_flag(tid, after.rsp)?;
-        }
-        for page in &pages[..open] {
-            self.protect(tid, &after, *page, libc::PROT_NONE, &mut held)?;
-        }
-        tracee::set_registers(self.safe, tid, &after)?;
-        if !alone {
-            self.resume_others();
-        }
-        held.deliver(self.safe, tid)
-    }
-
-    /// Takes the trap flag of the step out of the flags that the instruction pushed at `rsp`.
-    fn unpush_trap_flag(&self, tid: i32, rsp: u64) -> Result<(), Gone> {
-        // The flag is the lowest bit of the second byte.
-        let at = rsp.wrapping_add(1);
-        if !self.engine.session().is_native(at) {
-            return Ok(());
-        }
-        let (word, shift) = ((at & !7) + DELTA, 8 * (at & 7));
-        let mut bytes = [0; 8];
-        if safe::read_memory(self.safe, self.process, word, &mut bytes) == bytes.len() {
-            let value = u64::from_le_bytes(bytes) & !(1 << shift);
-            tracee::poke(self.safe, tid, word, value)?;
-        }
-        Ok(())
-    }
-
     /// Keeps to the processor of the traced thread: the two take turns, and waking another
     /// processor costs far more than a switch on one.
     fn follow(&mut self) {
@@ -376,155 +214,5 @@ impl Supervisor<'_> {
                 set.as_ptr(),
             )
         };
-    }
-
-    fn record(
-        &mut self,
-        tid: i32,
-        addr: u64,
-        regs: &libc::user_regs_struct,
-    ) -> Result<Option<Instruction>, Gone> {
-        let safe = self.safe;
-        let mut insn = [0; 15];
-        let insn_len = safe::read_memory(safe, self.process, regs.rip, &mut insn) as u8;
-        let header = |kind| RecordHeader {
-            kind,
-            version: LAYOUT_VERSION,
-            tid: tid as u32,
-        };
-        let record_regs = tracee::record_regs(regs);
-        // A ptrace stop does not show the page-fault error code; the decoder tells reads from
-        // writes, and the shadow is asked as for a write only where memory is not live at all.
-        if self.engine.looks_wrong(addr, 1, false) {
-            self.engine
-                .stacks
-                .take(safe, self.process, tid as u32, addr, &record_regs);
-        }
-        self.engine.count_fault();
-        self.engine.push(
-            safe,
-            &FaultRecord {
-                header: header(kind::FAULT),
-                addr,
-                error: 0,
-                depth: 0,
-                insn_len,
-                insn,
-                regs: record_regs,
-            },
-        );
-        let instruction = decode::peek(&insn[..usize::from(insn_len)], regs.rip);
-        let needs = instruction.map_or(Needs::default(), |it| Needs::of(&it));
-        if needs.any() {
-            let mut area = [0; tracee::XSTATE_BYTES];
-            let len = tracee::xstate(safe, tid, &mut area)?;
-            let stopped = Stopped {
-                process: self.process,
-                regs: &record_regs,
-                state: XState::new(&area[..len], self.engine.offsets),
-                bases: (regs.fs_base, regs.gs_base),
-            };
-            let session = self.engine.session();
-            let aux = stopped.record(safe, header(kind::AUX), &needs, session);
-            self.engine.push(safe, &aux);
-        }
-        self.engine.make_room(safe);
-        Ok(instruction)
-    }
-
-    /// Has the stopped thread change the protection of a page. Its registers are left as the
-    /// system call left them.
-    fn protect(
-        &mut self,
-        tid: i32,
-        regs: &libc::user_regs_struct,
-        page: u64,
-        rights: i32,
-        held: &mut Held,
-    ) -> Result<(), Gone> {
-        let mut call = *regs;
-        call.rip = self.stub;
-        call.rax = libc::SYS_mprotect as u64;
-        call.orig_rax = u64::MAX;
-        call.rdi = page;
-        call.rsi = 4096;
-        call.rdx = rights as u64;
-        tracee::set_registers(self.safe, tid, &call)?;
-        // One step over the `syscall` instruction.
-        tracee::step(self.safe, tid)?;
-        loop {
-            match tracee::wait_for(self.safe, tid) {
-                Some((_, Stop::Signal(libc::SIGTRAP))) => return Ok(()),
-                Some((_, Stop::Signal(signal))) => {
-                    held.put(signal, tracee::signal_info(self.safe, tid)?);
-                    tracee::step(self.safe, tid)?;
-                }
-                Some((_, Stop::Event(..))) => tracee::step(self.safe, tid)?,
-                Some((_, Stop::Ended)) | None => return Err(Gone),
-            }
-        }
-    }
-
-    /// Steps one instruction; returns the signal that it raised, if any. Signals that merely
-    /// arrive are held back.
-    fn step_once(&mut self, tid: i32, held: &mut Held) -> Result<Option<i32>, Gone> {
-        tracee::step(self.safe, tid)?;
-        loop {
-            match tracee::wait_for(self.safe, tid) {
-                Some((_, Stop::Signal(libc::SIGTRAP))) => return Ok(None),
-                Some((_, Stop::Signal(signal))) => {
-                    let info = tracee::signal_info(self.safe, tid)?;
-                    let raised = info.si_code > 0
-                        && matches!(
-                            signal,
-                            libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL
-                        );
-                    if raised {
-                        return Ok(Some(signal));
-                    }
-                    held.put(signal, info);
-                    tracee::step(self.safe, tid)?;
-                }
-                Some((_, Stop::Event(..))) => tracee::step(self.safe, tid)?,
-                Some((_, Stop::Ended)) | None => return Err(Gone),
-            }
-        }
-    }
-
-    /// Stops all other threads, so that none of them runs while a page is open.
-    fn pause_others(&mut self, except: i32) {
-        for index in 0..self.used {
-            let Some(Thread {
-                tid,
-                running: Running::Yes,
-            }) = self.threads[index]
-            else {
-                continue;
-            };
-            if tid == except {
-                continue;
-            }
-            let stopped = tracee::interrupt(self.safe, tid)
-                .ok()
-                .and_then(|()| tracee::wait_for(self.safe, tid));
-            let running = match stopped {
-                None | Some((_, Stop::Ended)) => {
-                    self.remove(tid);
-                    continue;
-                }
-                Some((_, Stop::Event(EVENT_STOP, libc::SIGTRAP))) => Running::Paused,
-                Some((_, stop)) => Running::Pending(stop),
-            };
-            self.threads[index] = Some(Thread { tid, running });
-        }
-    }
-
-    fn resume_others(&mut self) {
-        for thread in self.threads[..self.used].iter_mut().flatten() {
-            if thread.running == Running::Paused {
-                thread.running = Running::Yes;
-                let _ = tracee::resume(self.safe, thread.tid, 0);
-            }
-        }
     }
 }

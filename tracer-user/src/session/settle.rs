@@ -1,0 +1,147 @@
+//! Accounts: the counters at one moment, and waiting until all that was counted has arrived.
+//!
+//! ```text
+//!  before the call ── mark ──┐
+//!  after it: drain, mark … until delivered + rejected + dropped = emitted, or time is up
+//!            what the recorder knows that it could not see is refused by name
+//! ```
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use super::{TraceSession, agent::Draining, stats::Mark};
+use crate::{
+    access::{AccessKind, Refused},
+    backend::BackendError,
+};
+
+/// How long the end of a call waits for records of other threads that are still on their way.
+const SETTLE: Duration = Duration::from_millis(200);
+
+impl TraceSession {
+    /// Applies every access that was recorded before now, of all threads.
+    pub fn catch_up(&self) {
+        let (kernel, user) = self.engine.written();
+        let mut waiting = None;
+        loop {
+            let mut draining = self.draining();
+            draining.drain(self.engine);
+            let (taken_out, progress) = (self.engine.taken_out(), draining.pipeline.progress());
+            drop(draining);
+            if taken_out.0 >= kernel && taken_out.1 >= user {
+                // Behind a record of another thread that waits for what completes it.
+                let (until, since) = *waiting.get_or_insert((progress.0, None::<Instant>));
+                if progress.1 >= until || since.is_some_and(|since| since.elapsed() > SETTLE) {
+                    return;
+                }
+                waiting = Some((until, since.or_else(|| Some(Instant::now()))));
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    pub(super) fn mark(&self, draining: &mut Draining) -> Result<Mark, BackendError> {
+        // Before the kernel's count, which may only be larger then.
+        let handled = self.engine.handled.load(Ordering::Acquire);
+        draining.drain(self.engine);
+        Ok(Mark {
+            handled,
+            emitted: draining.recorder.emitted()?,
+            totals: draining.pipeline.totals(),
+            steps: self.engine.steps.load(Ordering::Relaxed),
+            blind: self.engine.blind_steps.load(Ordering::Relaxed),
+            uncopied: self.engine.uncopied.load(Ordering::Relaxed),
+            foreign: self.engine.foreign.load(Ordering::Relaxed),
+            failed: self
+                .engine
+                .words()
+                .supervisor_failed
+                .load(Ordering::Relaxed),
+        })
+    }
+
+    /// Drains until every fault that was counted has arrived, and refuses by name what the
+    /// recorder knows that it could not see.
+    pub(super) fn settle(&self, before: Mark) -> Result<Mark, BackendError> {
+        let deadline = Instant::now() + SETTLE;
+        let mut draining = self.draining();
+        let after = loop {
+            let now = self.mark(&mut draining)?;
+            let stats = now.since(&before);
+            let accounted = stats.delivered + stats.rejected + stats.dropped;
+            if accounted >= stats.emitted || Instant::now() > deadline {
+                break now;
+            }
+            drop(draining);
+            std::thread::yield_now();
+            draining = self.draining();
+        };
+        draining.pipeline.finish();
+        let mut unseen = |count: u64, what: String| {
+            if count > 0 {
+                draining.pipeline.refuse_other(&Refused {
+                    tid: 0,
+                    ip: 0,
+                    addr: 0,
+                    kind: AccessKind::Read,
+                    what,
+                });
+            }
+            u64::from(count > 0)
+        };
+        let blind = after.blind - before.blind;
+        let uncopied = after.uncopied - before.uncopied;
+        let failed = after.failed - before.failed;
+        let elsewhere =
+            after.foreign - before.foreign + after.unrecorded().saturating_sub(before.unrecorded());
+        // The trap flag marks the engine's own steps; without one it is somebody else's.
+        let stepped = after.totals.stepping - before.totals.stepping;
+        let foreign = if after.steps == before.steps {
+            stepped
+        } else {
+            0
+        };
+        let extra = unseen(
+            uncopied,
+            format!(
+                "{uncopied} string instructions or pushes of flags were stepped one by one, \
+                 because the area for copies of instructions is full; what is told of them may \
+                 be wrong; begin a new process"
+            ),
+        ) + unseen(
+            blind,
+            format!(
+                "{blind} instructions were single-stepped with the arena open while a thread \
+                 that blocks all signals ran; accesses of it may be missing"
+            ),
+        ) + unseen(
+            elsewhere,
+            format!(
+                "{elsewhere} accesses were resumed and not recorded: those of a child process that \
+                 shares this one's memory (vfork) and is not known to the kernel's part; the inproc \
+                 recorder sees them"
+            ),
+        ) + unseen(
+            failed,
+            format!("the supervisor could not follow {failed} accesses"),
+        ) + unseen(
+            foreign,
+            format!("{foreign} accesses were made under a debugger's single step and not recorded"),
+        );
+        // Threads that outlive the call go on between a drain and the look at the counter; at
+        // some moment soon nothing is on its way.
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            let mut end = self.mark(&mut draining)?;
+            end.emitted.emitted += extra;
+            if end.since(&before).balanced() || Instant::now() > deadline {
+                return Ok(end);
+            }
+            drop(draining);
+            std::thread::yield_now();
+            draining = self.draining();
+        }
+    }
+}
