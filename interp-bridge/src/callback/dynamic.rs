@@ -19,14 +19,15 @@ use std::{
     error::Error,
     ffi::c_void,
     marker::PhantomData,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use libffi::low::{self, CodePtr};
 
 use super::{
-    Home, Leave, at_home,
+    Home, Leave,
     gate::{self, Entered},
+    held::Held,
     here,
     live::Live,
     retired::{self, Disarm, Retired},
@@ -93,11 +94,10 @@ struct Record<M: InterpreterMemory + 'static> {
     signature: Arc<Signature>,
     interface: CallInterface,
     core: Weak<Core<M>>,
-    home: Home,
-    body: Mutex<Option<Arc<Body<M>>>>,
+    body: Held<Body<M>>,
 }
 
-// SAFETY: a body that is not `Send` runs on its own thread only (`home`); it is dropped there too,
+// SAFETY: a body that is not `Send` runs on its own thread only ([`Held`]); it is dropped there too,
 // since `Callback` is neither `Send` nor `Sync`.
 unsafe impl<M: InterpreterMemory> Send for Record<M> {}
 // SAFETY: likewise; bodies run one at a time.
@@ -105,12 +105,7 @@ unsafe impl<M: InterpreterMemory> Sync for Record<M> {}
 
 impl<M: InterpreterMemory> Disarm for Record<M> {
     fn disarm(&self) {
-        let body = self
-            .body
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        drop(body);
+        self.body.disarm();
     }
 }
 
@@ -190,8 +185,7 @@ fn make<'f, M: InterpreterMemory + 'static>(
         signature,
         interface,
         core: Arc::downgrade(bridge.core()),
-        home,
-        body: Mutex::new(Some(body)),
+        body: Held::new(home, body),
     });
     let (closure, code) = low::try_closure_alloc().ok_or(CallbackError::NoMemory)?;
     let retired = Retired::new(closure, record.clone());
@@ -235,13 +229,7 @@ fn run<M: InterpreterMemory + 'static>(
     place: *mut c_void,
     args: *const *const c_void,
 ) -> Result<(), Leave> {
-    at_home(record.home)?;
-    let body = record
-        .body
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
-    let body = body.ok_or(Leave::Freed)?;
+    let body = record.body.here()?;
     // SAFETY: libffi's own array, during the call, for the signature that the closure has.
     let args = unsafe { marshal::arguments(&record.signature, args) }
         .map_err(|error| Leave::Value(format!("native code called a callback: {error}")))?;

@@ -19,6 +19,7 @@
 
 mod dynamic;
 pub(crate) mod gate;
+mod held;
 mod live;
 mod retired;
 mod thunks;

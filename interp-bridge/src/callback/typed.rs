@@ -16,7 +16,7 @@
 
 use std::{
     cell::RefCell,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use closure_ffi::{
@@ -25,8 +25,9 @@ use closure_ffi::{
 };
 
 use super::{
-    Home, Leave, at_home,
+    Home, Leave,
     gate::{self, Entered},
+    held::Held,
     here,
     live::Live,
     retired::{self, Disarm},
@@ -64,18 +65,12 @@ unsafe impl<B: FnPtr> Send for Thunk<'_, B> {}
 /// What a thunk leads to.
 struct Record<'f, B: FnPtr, M: InterpreterMemory + 'static> {
     core: Weak<Core<M>>,
-    home: Home,
-    body: Mutex<Option<Arc<dyn Body<B> + 'f>>>,
+    body: Held<dyn Body<B> + 'f>,
 }
 
 impl<B: FnPtr, M: InterpreterMemory> Disarm for Record<'_, B, M> {
     fn disarm(&self) {
-        let body = self
-            .body
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        drop(body);
+        self.body.disarm();
     }
 }
 
@@ -250,8 +245,7 @@ where
 {
     let record: Arc<Record<'f, B, M>> = Arc::new(Record {
         core: Arc::downgrade(bridge.core()),
-        home,
-        body: Mutex::new(Some(Arc::new(body))),
+        body: Held::new(home, Arc::new(body)),
     });
     let kept = Arc::clone(&record);
     let thunk = closure_ffi::thunk_factory::make::<B, _>(move |args| {
@@ -259,14 +253,7 @@ where
         // The callback may be dropped before the turn comes, and the thunk even go.
         let record = Arc::clone(&record);
         let run = move |_: &Entered<M>| {
-            at_home(record.home)?;
-            let body = record
-                .body
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            // It may be dropped while it runs, too.
-            let body = body.ok_or(Leave::Freed)?;
+            let body = record.body.here()?;
             // SAFETY: native code called with them.
             unsafe { body.run(args) }
         };
