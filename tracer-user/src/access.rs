@@ -66,6 +66,59 @@ pub struct AccessEvent {
     pub source: Source,
 }
 
+/// One access of a loop: what its first round does, and how far on the next one does it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeated {
+    /// The access of the first round.
+    pub access: Access,
+    /// Bytes from the address of one round to that of the next.
+    pub stride: i64,
+    /// Address of the instruction (the site).
+    pub ip: u64,
+}
+
+/// The same accesses over and over, each a stride further on every time: what a native loop does,
+/// told at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Loop<'a> {
+    /// The accesses of one round, in order.
+    pub positions: &'a [Repeated],
+    /// How many rounds there are.
+    pub rounds: u64,
+    /// Position in the trace of the first access.
+    pub seq: u64,
+    /// Kernel thread id.
+    pub tid: u32,
+    /// What recorded it.
+    pub source: Source,
+}
+
+impl Loop<'_> {
+    /// Its accesses one by one, in order.
+    pub fn events(&self) -> impl Iterator<Item = AccessEvent> + '_ {
+        let all = (0..self.rounds).flat_map(move |round| {
+            self.positions.iter().map(move |position| {
+                let distance = position.stride.wrapping_mul(round as i64);
+                let addr = position.access.addr.wrapping_add_signed(distance);
+                let access = Access {
+                    addr,
+                    ..position.access
+                };
+                (access, position.ip)
+            })
+        });
+        (self.seq..)
+            .zip(all)
+            .map(|(seq, (access, ip))| AccessEvent {
+                access,
+                seq,
+                tid: self.tid,
+                ip,
+                source: self.source,
+            })
+    }
+}
+
 /// A recorded access whose exact effect is not known. It is named, never guessed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
@@ -85,6 +138,24 @@ pub struct Refused {
 pub trait EventSink: Send {
     /// One access to arena memory.
     fn event(&mut self, event: &AccessEvent);
+    /// Names a time in which the same event once more may change nothing, see
+    /// [`settles`](Self::settles); `None` where each event counts.
+    fn epoch(&self) -> Option<u64> {
+        None
+    }
+    /// One access, and whether the same once more in this epoch would change nothing, so that it
+    /// need not be told again.
+    fn settles(&mut self, event: &AccessEvent) -> bool {
+        self.event(event);
+        false
+    }
+    /// Accesses of a loop. What is done with them must come to the same as one
+    /// [`event`](Self::event) for each, in order.
+    fn repeated(&mut self, repeated: &Loop<'_>) {
+        for event in repeated.events() {
+            self.event(&event);
+        }
+    }
     /// One access that cannot be described exactly.
     fn refused(&mut self, refused: &Refused);
     /// Whether native code is to be stopped for what has been found so far. Asked after each

@@ -46,42 +46,69 @@ pub fn function_extents(addresses: &[u64]) -> Vec<(u64, Range<u64>)> {
 }
 
 fn extents_in(path: &Path, wanted: &[(u64, u64)]) -> Option<Vec<(u64, Range<u64>)>> {
+    // Address in the file's own terms, and in this process.
+    let mut found = Vec::new();
     let data = std::fs::read(path).ok()?;
     let file = object::File::parse(&*data).ok()?;
-    let section = file.section_by_name(".eh_frame")?;
-    let frames = EhFrame::from(EndianSlice::new(section.data().ok()?, NativeEndian));
-    let bases = BaseAddresses::default().set_eh_frame(section.address());
-    // Address in the file's own terms, and in this process.
     let mut wanted: Vec<(u64, u64)> = wanted
         .iter()
-        .filter_map(|&(address, offset)| {
-            let segment = file.segments().find(|segment| {
-                let (start, size) = segment.file_range();
-                (start..start + size).contains(&offset)
-            })?;
-            Some((offset - segment.file_range().0 + segment.address(), address))
-        })
+        .filter_map(|&(address, offset)| Some((address_in(&file, offset)?, address)))
         .collect();
     wanted.sort_unstable();
     // One pass, however many are wanted: a libc has thousands of entries.
+    each_extent(&file, &mut |range| {
+        let first = wanted.partition_point(|(at, _)| *at < range.start);
+        for (at, address) in &wanted[first..] {
+            if !range.contains(at) {
+                break;
+            }
+            let start = range.start.wrapping_add(address.wrapping_sub(*at));
+            found.push((*address, start..start.wrapping_add(range.end - range.start)));
+        }
+    })?;
+    Some(found)
+}
+
+/// The functions of a mapped file, as their unwind entries delimit them, by address in this
+/// process. `None` where the file has no unwind entries that can be read.
+pub(crate) fn file_extents(mapping: &modules::Mapping) -> Option<Vec<Range<u64>>> {
+    let (cached, header) = modules::open(&mapping.path).ok()?;
+    let layout = modules::Layout::of(&header, &cached).ok()?;
+    let address = layout.address(mapping.offset, mapping.executable)?;
+    let bias = mapping.range.start.wrapping_sub(address);
+    let data = std::fs::read(&mapping.path).ok()?;
+    let file = object::File::parse(&*data).ok()?;
     let mut found = Vec::new();
+    each_extent(&file, &mut |range| {
+        found.push(range.start.wrapping_add(bias)..range.end.wrapping_add(bias));
+    })?;
+    found.sort_unstable_by_key(|range| range.start);
+    Some(found)
+}
+
+/// The file's own address of what is at an offset in it.
+fn address_in(file: &object::File<'_>, offset: u64) -> Option<u64> {
+    let segment = file.segments().find(|segment| {
+        let (start, size) = segment.file_range();
+        (start..start + size).contains(&offset)
+    })?;
+    Some(offset - segment.file_range().0 + segment.address())
+}
+
+fn each_extent(file: &object::File<'_>, each: &mut dyn FnMut(Range<u64>)) -> Option<()> {
+    let section = file.section_by_name(".eh_frame")?;
+    let frames = EhFrame::from(EndianSlice::new(section.data().ok()?, NativeEndian));
+    let bases = BaseAddresses::default().set_eh_frame(section.address());
     let mut entries = frames.entries(&bases);
     while let Some(entry) = entries.next().ok()? {
         let CieOrFde::Fde(partial) = entry else {
             continue;
         };
         let entry = partial.parse(EhFrame::cie_from_offset).ok()?;
-        let (start, len) = (entry.initial_address(), entry.len());
-        let first = wanted.partition_point(|(at, _)| *at < start);
-        for (at, address) in &wanted[first..] {
-            if at.wrapping_sub(start) >= len {
-                break;
-            }
-            let start = start.wrapping_add(address.wrapping_sub(*at));
-            found.push((*address, start..start.wrapping_add(len)));
-        }
+        let start = entry.initial_address();
+        each(start..start.wrapping_add(entry.len()));
     }
-    Some(found)
+    Some(())
 }
 
 /// Whether the function at `extent` in this process finds out how far it is to the end of a page:

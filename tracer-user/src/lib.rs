@@ -30,6 +30,7 @@ pub mod session;
 pub mod shadow;
 pub mod symbols;
 pub mod syscall;
+pub mod translate;
 pub mod unwind;
 pub mod views;
 pub mod wire;

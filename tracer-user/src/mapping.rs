@@ -49,6 +49,15 @@ impl Mapping {
         )
     }
 
+    /// Address space of `len` bytes (rounded up to pages) that is not accessible yet.
+    ///
+    /// # Errors
+    /// What `mmap(2)` says, usually `ENOMEM`.
+    pub fn reserved(len: usize) -> io::Result<Mapping> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        Self::map(len, libc::PROT_NONE, flags, -1)
+    }
+
     /// A stack of `len` bytes with an inaccessible page below it.
     ///
     /// # Errors
@@ -77,12 +86,31 @@ impl Mapping {
         Self::map(len, prot, libc::MAP_SHARED, fd.as_raw_fd())
     }
 
+    /// As [`file`](Self::file), at address `at`, where nothing may be mapped.
+    ///
+    /// # Errors
+    /// What `mmap(2)` says; `EEXIST` where something is there.
+    pub fn file_at(
+        fd: std::os::fd::BorrowedFd<'_>,
+        at: u64,
+        len: usize,
+        prot: i32,
+    ) -> io::Result<Mapping> {
+        use std::os::fd::AsRawFd;
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE;
+        Self::map_at(at, len, prot, flags, fd.as_raw_fd())
+    }
+
     fn map(len: usize, prot: i32, flags: i32, fd: i32) -> io::Result<Mapping> {
+        Self::map_at(0, len, prot, flags, fd)
+    }
+
+    fn map_at(at: u64, len: usize, prot: i32, flags: i32, fd: i32) -> io::Result<Mapping> {
         let len = len.next_multiple_of(page_size());
-        // SAFETY: no address is asked for, so no existing mapping is replaced.
+        // SAFETY: the address is a wish, or nothing may be there, so no mapping is replaced.
         let base = unsafe {
             libc::mmap(
-                std::ptr::null_mut(),
+                at as *mut libc::c_void,
                 len,
                 prot,
                 flags | libc::MAP_NORESERVE,

@@ -47,6 +47,8 @@ pub struct Mapping {
     pub offset: u64,
     /// Whether code in it can run.
     pub executable: bool,
+    /// Whether it can be written.
+    pub writable: bool,
     /// The file, or a name like `[vdso]`; empty for anonymous memory.
     pub path: PathBuf,
 }
@@ -95,6 +97,7 @@ fn parse_line(line: &str) -> Option<Mapping> {
         range: hex(start)?..hex(end)?,
         offset: hex(offset)?,
         executable: permissions.as_bytes().get(2) == Some(&b'x'),
+        writable: permissions.as_bytes().get(1) == Some(&b'w'),
         path: PathBuf::from(rest),
     })
 }

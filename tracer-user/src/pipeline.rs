@@ -5,19 +5,23 @@
 //!                        ▲ waits for the aux record where the form needs one
 //! ```
 //! Faults are decoded in the order of the ring. One whose form needs state that only the
-//! handler sees waits for the handler's aux record, and those behind it wait with it.
+//! handler sees waits for the handler's aux record, and those behind it wait with it. Records of
+//! threads that have a log wait for their mark in it, see [`translated`].
 
 mod faults;
+mod fold;
+mod seen;
 mod sites;
 mod syscalls;
 mod totals;
+mod translated;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -26,11 +30,13 @@ use tracer_ebpf::{AuxRecord, FaultRecord, Session, TouchRecord};
 use crate::{
     access::{Access, AccessEvent, AccessKind, EventSink, Refused, Source},
     resume::signals::ERROR_WRITE,
+    translate::Translator,
     wire::{self, Record},
 };
 
 use sites::CachedSite;
 pub use totals::Totals;
+use translated::{Merging, is_marked};
 
 /// Where events go: shared with the interpreter, which looks at it between calls.
 pub type SharedSink = Arc<Mutex<dyn EventSink>>;
@@ -66,7 +72,15 @@ pub struct Pipeline {
     sink: SharedSink,
     totals: Totals,
     progress: Arc<AtomicU64>,
+    merging: Option<Merging>,
+    /// Original instructions that touched the arena.
+    ips: HashSet<u64>,
+    /// Which count of those this is, among all of the process: places remember it.
+    number: u32,
 }
+
+/// Why an access is refused whose aux record is missing.
+const NEVER_ARRIVED: &str = "the machine state that this access depends on never arrived";
 
 impl Pipeline {
     /// A pipeline for the arena of `session`. `copies` is the address range of displaced copies;
@@ -91,13 +105,24 @@ impl Pipeline {
             sink,
             totals: Totals::default(),
             progress,
+            merging: None,
+            ips: HashSet::new(),
+            number: next_number(),
+        }
+    }
+
+    /// The same for threads that may have logs of `translator`.
+    pub(crate) fn with_logs(self, translator: Option<&'static Translator>) -> Pipeline {
+        Pipeline {
+            merging: translator.map(Merging::new),
+            ..self
         }
     }
 
     /// Totals so far.
     pub fn totals(&self) -> Totals {
         Totals {
-            sites: self.sites.len() as u64,
+            sites: self.ips.len() as u64,
             ..self.totals
         }
     }
@@ -105,13 +130,17 @@ impl Pipeline {
     /// How many faults and touches were taken in, and how many of those are done with. They are
     /// done with in order.
     pub fn progress(&self) -> (u64, u64) {
-        (self.taken_in, self.taken_in - self.waiting.len() as u64)
+        let marked = self.merging.as_ref().map_or(0, |merging| merging.waiting);
+        let waiting = self.waiting.len() as u64 + marked;
+        (self.taken_in, self.taken_in - waiting)
     }
 
     /// Forgets the totals and sites, for a fresh count.
     pub fn reset(&mut self) {
         self.totals = Totals::default();
         self.sites.clear();
+        self.ips.clear();
+        self.number = next_number();
         self.last_touch.clear();
     }
 
@@ -125,8 +154,16 @@ impl Pipeline {
         let sink = Arc::clone(&self.sink);
         let mut sink = lock(&sink);
         match wire::read(bytes) {
-            Ok(Record::Fault(fault)) => self.in_turn(Waiting::Fault(fault), &mut *sink),
-            Ok(Record::Touch(touch)) => self.in_turn(Waiting::Touch(touch), &mut *sink),
+            Ok(Record::Fault(fault)) => {
+                let tid = is_marked(&fault).then_some(fault.header.tid);
+                self.in_turn(tid, Waiting::Fault(fault), &mut *sink);
+            }
+            Ok(Record::Touch(touch)) => {
+                if !self.is_repeated(&touch) {
+                    let tid = touch.header.tid;
+                    self.in_turn(Some(tid), Waiting::Touch(touch), &mut *sink);
+                }
+            }
             Ok(Record::Aux(aux)) => {
                 // A supervisor sends it for more instructions than need it.
                 let wanted = |site: &CachedSite| {
@@ -170,19 +207,24 @@ impl Pipeline {
         let sink = Arc::clone(&self.sink);
         let mut sink = lock(&sink);
         for record in std::mem::take(&mut self.waiting) {
-            let what = "the machine state that this access depends on never arrived".to_owned();
+            let what = NEVER_ARRIVED.to_owned();
             if !self.take(&record, &mut *sink)
                 && let Waiting::Fault(fault) = record
             {
                 self.refuse(&fault, what, &mut *sink);
             }
         }
+        self.take_unmarked(&mut *sink);
         self.aux.clear();
     }
 
     /// Whether nothing waits for what completes it.
     pub(crate) fn is_idle(&self) -> bool {
         self.waiting.is_empty()
+            && self
+                .merging
+                .as_ref()
+                .is_none_or(|merging| merging.waiting == 0)
     }
 
     /// Whether the sink wants native code to be stopped.
@@ -196,12 +238,27 @@ impl Pipeline {
         lock(&Arc::clone(&self.sink)).refused(refused);
     }
 
-    /// Takes a record, or has it wait behind those that wait already.
-    fn in_turn(&mut self, record: Waiting, sink: &mut dyn EventSink) {
+    /// Takes a record, or has it wait: for its mark in the log of thread `tid`, or behind those that
+    /// wait already.
+    fn in_turn(&mut self, tid: Option<u32>, record: Waiting, sink: &mut dyn EventSink) {
         self.taken_in += 1;
+        let record = match (tid, &mut self.merging) {
+            (Some(tid), Some(merging)) => match merging.keep(tid, record) {
+                Some(record) => record,
+                None => return,
+            },
+            _ => record,
+        };
         if !self.waiting.is_empty() || !self.take(&record, sink) {
             self.waiting.push_back(record);
         }
+    }
+
+    /// The original instruction, where `ip` is one that a translation has as it was.
+    fn original(&self, ip: u64) -> u64 {
+        let merging = self.merging.as_ref();
+        let original = merging.and_then(|merging| merging.translator.original(ip));
+        original.unwrap_or(ip)
     }
 
     /// Takes one record. False where what completes it is not there yet.
@@ -235,6 +292,7 @@ impl Pipeline {
             source,
         });
         self.totals.events += 1;
+        self.ips.insert(ip);
     }
 
     fn deliver_one(&mut self) {
@@ -242,6 +300,12 @@ impl Pipeline {
         self.progress
             .store(self.totals.delivered, Ordering::Relaxed);
     }
+}
+
+/// A number for a count of sites, never 0.
+fn next_number() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn direction(error: u32) -> AccessKind {

@@ -38,6 +38,7 @@ use crate::{
         safe::{self, Safe},
     },
     shadow::ShadowView,
+    translate::{Translations, Translator},
 };
 
 use agent::{Command, Draining};
@@ -117,6 +118,47 @@ impl TraceSession {
         let mut counts: Vec<_> = counts.filter(|(_, count)| *count > 0).collect();
         counts.sort_unstable();
         counts
+    }
+
+    /// Has code translated that has faulted so often at one place, or none. From the start that is
+    /// [`DEFAULT_HOT`](crate::translate::DEFAULT_HOT). Where a recorder stops each access anyway, as
+    /// `ptrace` does, nothing is ever translated. No call may be under way.
+    pub fn set_hot(&self, hot: Option<u32>) {
+        if let Some(translator) = self.engine.translator().filter(|_| self.translates()) {
+            translator.set_hot(hot);
+        }
+    }
+
+    fn translates(&self) -> bool {
+        matches!(self.backend, Backend::Ebpf | Backend::Inproc)
+    }
+
+    /// Why hot code is not translated on this host, if it is not.
+    pub fn no_translation(&self) -> Option<&str> {
+        self.engine.no_translator()
+    }
+
+    /// What has been translated in this process so far.
+    pub fn translations(&self) -> Translations {
+        let translator = self.engine.translator();
+        translator.map_or_else(Translations::default, Translator::translations)
+    }
+
+    /// Libraries were unloaded, or code was changed: what was translated of it is forgotten. Native
+    /// code's own unloading is seen without.
+    pub fn code_changed() {
+        if let Some(engine) = Engine::started() {
+            engine.code_changed();
+        }
+    }
+
+    /// Where a function is translated, to be called there in place of the original; its own address
+    /// where it is not. Good for calls of the calling thread, until libraries are unloaded.
+    pub fn entry(&self, function: u64) -> u64 {
+        let found = self
+            .translates()
+            .then(|| self.engine.entry_for_call(function));
+        found.flatten().unwrap_or(function)
     }
 
     /// Has the kernel mark calls of a function, where the recorder can.

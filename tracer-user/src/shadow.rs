@@ -3,8 +3,12 @@
 //! ```text
 //!  native view   │ 16 bytes │ 16 bytes │ 16 bytes │ 16 bytes │
 //!                ├ red zone ┼ buf: 20 bytes ──────┼ red zone ┤
-//!  shadow        │    0     │    16    │    4     │    0     │   0x20 more: read-only
+//!  live from     │    0     │    20    │    4     │    0     │   its first byte on, at most 127
+//!  shadow        │    0     │    41    │    9     │    0     │   twice that, plus 1: writable
 //! ```
+//! A byte counts how much is live from its granule on, not just in it, so that one load tells of an
+//! access that does not end in the granule where it begins: translated code
+//! ([`translate`](crate::translate)) has no time for more.
 //!
 //! The exact verdict on an access is the bridge's, which sees it later and in order. But the
 //! native stack is only there at the moment of the fault, so the handler asks the shadow whether
@@ -33,10 +37,12 @@ pub const GRANULE: u64 = 16;
 /// takes a bounded time. A snapshot of the stack is cheap beside such an access.
 pub const LOOK_LIMIT: u64 = 64 << 10;
 
-/// Flag of a shadow byte: native code may only read the granule.
-const READ_ONLY: u8 = 0x20;
-/// Bits of a shadow byte that count the live bytes of its granule.
-const LIVE: u8 = 0x1f;
+/// Flag of a shadow byte: native code may write.
+pub(crate) const WRITABLE: u8 = 1;
+/// Most live bytes that a shadow byte counts, from its granule's first on.
+pub(crate) const REACH: u64 = 127;
+/// Granules of which a shadow byte may count bytes of another granule.
+const BACK: u64 = REACH / GRANULE;
 /// Shadow bytes in one word of the table.
 const PER_WORD: u64 = 8;
 /// From this many table bytes on, dead ranges are given back to the system: below, taking the
@@ -135,19 +141,38 @@ impl Shadow {
     /// `base` is a multiple of [`GRANULE`], which the arena sees to; another one is rounded
     /// down. What lies outside the native view is ignored.
     pub fn set_live(&mut self, base: u64, len: u64, mutable: bool) {
-        let flag = if mutable { 0 } else { READ_ONLY };
+        let flag = if mutable { WRITABLE } else { 0 };
         let base = base - base % GRANULE;
-        self.fill(base, len / GRANULE, GRANULE as u8 | flag);
-        let tail = len % GRANULE;
-        if tail != 0 {
-            self.fill(base.wrapping_add(len - tail), 1, tail as u8 | flag);
+        self.end_before(base);
+        // All but the last granules have more than a byte can count.
+        let far = len.saturating_sub(REACH).div_ceil(GRANULE);
+        self.fill(base, far, (REACH as u8) << 1 | flag);
+        for granule in far..len.div_ceil(GRANULE) {
+            let left = (len - granule * GRANULE).min(REACH) as u8;
+            self.fill(base.wrapping_add(granule * GRANULE), 1, left << 1 | flag);
         }
     }
 
     /// Marks `[base, base + len)` as not live. Rounded as by [`set_live`](Self::set_live).
     pub fn set_dead(&mut self, base: u64, len: u64) {
         let base = base - base % GRANULE;
+        self.end_before(base);
         self.fill(base, len.div_ceil(GRANULE), 0);
+    }
+
+    /// What is live before `base` counts no byte from there on.
+    fn end_before(&mut self, base: u64) {
+        for back in 1..=BACK {
+            let granule = base.wrapping_sub(back * GRANULE);
+            let Some(index) = self.view.index(granule) else {
+                return;
+            };
+            let byte = self.view.byte(index);
+            let most = (back * GRANULE) as u8;
+            if byte >> 1 > most {
+                self.fill(granule, 1, most << 1 | byte & WRITABLE);
+            }
+        }
     }
 
     /// Sets the shadow bytes of `count` granules from `addr` on, word by word.
@@ -224,7 +249,7 @@ impl Drop for Shadow {
 
 impl ShadowView {
     /// Whether an access of `len` bytes at `addr` touches a byte that is not live, or writes a
-    /// read-only one. Async-signal-safe, at most [`LOOK_LIMIT`]`/ 128` loads.
+    /// read-only one. Async-signal-safe, at most [`LOOK_LIMIT`]`/ 112` loads.
     ///
     /// Errs towards `true`: for more than [`LOOK_LIMIT`] bytes, and for what is not all in one
     /// segment of the native view.
@@ -243,27 +268,30 @@ impl ShadowView {
         if last < addr || last_index < first || last_index - first > LOOK_LIMIT / GRANULE {
             return true;
         }
-        let forbidden = if write { READ_ONLY } else { 0 };
-        let mut granule = first;
-        while granule <= last_index {
-            let bytes = self.word(granule / PER_WORD).load(Relaxed).to_le_bytes();
-            let from = granule % PER_WORD;
-            let to = (from + last_index - granule).min(PER_WORD - 1);
-            for index in from..=to {
-                let byte = bytes[index as usize];
-                let at = granule + index - from;
-                let needed = if at == last_index {
-                    last % GRANULE + 1
-                } else {
-                    GRANULE
-                };
-                if u64::from(byte & LIVE) < needed || byte & forbidden != 0 {
-                    return true;
-                }
+        let (mut at, mut left) = (addr, len);
+        loop {
+            let Some(index) = self.index(at) else {
+                return true;
+            };
+            let byte = self.byte(index);
+            let live = u64::from(byte >> 1).saturating_sub(at % GRANULE);
+            if live == 0 || write && byte & WRITABLE == 0 {
+                return true;
             }
-            granule += to - from + 1;
+            if live >= left {
+                return false;
+            }
+            at += live;
+            left -= live;
         }
-        false
+    }
+
+    /// What to add to an address of the native view, divided by [`GRANULE`], for the address of
+    /// its shadow byte; for the segment pair of this number.
+    pub(crate) fn bias(&self, pair: u64) -> u64 {
+        let native = self.session.arena_base + pair * 2 * SEGMENT_SIZE;
+        let byte = self.words.as_ptr() as u64 + pair * (SEGMENT_SIZE / GRANULE);
+        byte.wrapping_sub(native / GRANULE)
     }
 
     /// Index of the shadow byte of `addr`, if it lies in the native view.
@@ -275,6 +303,13 @@ impl ShadowView {
         let offset = addr - self.session.arena_base;
         let (pair, within) = (offset / (2 * SEGMENT_SIZE), offset % SEGMENT_SIZE);
         Some((pair * SEGMENT_SIZE + within) / GRANULE)
+    }
+
+    /// One shadow byte.
+    #[inline]
+    fn byte(&self, index: u64) -> u8 {
+        let word = self.word(index / PER_WORD).load(Relaxed);
+        word.to_le_bytes()[(index % PER_WORD) as usize]
     }
 
     /// One word of the table.

@@ -1,5 +1,6 @@
 //! Development tasks of ffitrace: `cargo xtask <task>`.
 
+mod bench;
 mod build_ebpf;
 mod oracle;
 mod test;
@@ -19,6 +20,8 @@ struct Cli {
 /// What to do.
 #[derive(Subcommand)]
 enum Task {
+    /// Measure what tracing costs, and write it down as BENCHMARKS.md has it.
+    Bench(bench::Args),
     /// Build the eBPF object from source, and put it where the other packages embed it.
     BuildEbpf(build_ebpf::Args),
     /// Feed the decoder and the reader of records with whatever bytes there are.
@@ -31,6 +34,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
+        Task::Bench(args) => bench::run(&args),
         Task::BuildEbpf(args) => build_ebpf::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Fuzz(args) => oracle::fuzz(&args),
         Task::Oracle(args) => oracle::run(&args),

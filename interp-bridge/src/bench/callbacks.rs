@@ -9,11 +9,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::BenchError;
-use crate::bridge::{Bridge, CallOptions};
+use super::{
+    BenchError,
+    question::{Answer, Figure, Question, Setup, Terms, broken},
+};
+use crate::{
+    bridge::{Bridge, CallOptions},
+    report::bench::Unit,
+};
 
-/// The question.
-pub(super) const TEXT: &str = "a callback, in one native call";
+const TEXT: &str = "a callback, in one native call";
+
+/// See the module.
+pub(super) struct Callback;
 
 /// Callbacks in one round.
 const ROUND: u64 = 1000;
@@ -34,14 +42,23 @@ unsafe extern "C" fn call_back(data: *mut c_void) {
     }
 }
 
-/// How many callbacks were made in about `long_enough`, and the best round's time for one of them.
-///
-/// # Errors
-/// [`BenchError`], also where a callback was lost.
-pub(super) fn measure(
-    bridge: &Bridge,
-    long_enough: Duration,
-) -> Result<(u64, Duration), BenchError> {
+impl Question for Callback {
+    fn text(&self) -> String {
+        TEXT.to_owned()
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Call
+    }
+
+    fn ask(&self, setup: &Setup, terms: &Terms) -> Result<Answer, BenchError> {
+        let (made, ns) = measure(&setup.bridge()?, terms.each)?;
+        Ok(Figure::new(made, ns).into())
+    }
+}
+
+/// How many callbacks were made in about `long_enough`, and the best round's nanoseconds for one.
+fn measure(bridge: &Bridge, long_enough: Duration) -> Result<(u64, f64), BenchError> {
     let callback = bridge.closure(|n: u64| -> u64 { n });
     let mut data = Loop {
         callback: callback.pointer(),
@@ -57,13 +74,10 @@ pub(super) fn measure(
         let outcome = unsafe { bridge.call(call_back, pointer, CallOptions::default()) }?;
         best = best.min(round.elapsed());
         if !outcome.returned || data.sum != ROUND * (ROUND - 1) / 2 {
-            return Err(BenchError::Broken {
-                question: TEXT,
-                backend: bridge.backend(),
-                what: format!("a sum of {}", data.sum),
-            });
+            let what = format!("a sum of {}", data.sum);
+            return Err(broken(TEXT, bridge.backend(), what));
         }
         made += ROUND;
     }
-    Ok((made, best.div_f64(ROUND as f64)))
+    Ok((made, best.as_nanos() as f64 / ROUND as f64))
 }

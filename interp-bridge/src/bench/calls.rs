@@ -19,18 +19,20 @@ use std::{
 
 use tracer_user::backend::Backend;
 
-use super::BenchError;
+use super::{
+    BenchError, memory,
+    question::{Answer, Figure, Question, Setup, Terms, broken},
+};
 use crate::{
     bridge::{Bridge, BridgeError, CallOptions},
     ffi::{Function, NativeCall},
     memory::{AllocKind, AllocRequest, Init, ViolationKind},
     prototype::Prototype,
+    report::bench::Unit,
 };
 
 /// Calls in one round.
 const ROUND: u32 = 200;
-/// Size in bytes of each of the allocations that are live beside a call.
-const LIVE: u64 = 64 << 10;
 
 /// How the calls of a question go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,7 @@ pub(super) enum Failure {
 }
 
 /// A question about calls.
+#[derive(Clone, Copy)]
 pub(super) struct CallQuestion {
     pub(super) text: &'static str,
     failure: Failure,
@@ -57,7 +60,7 @@ pub(super) struct CallQuestion {
     live: u64,
 }
 
-pub(super) const QUESTIONS: [CallQuestion; 7] = [
+pub(super) const QUESTIONS: [CallQuestion; 8] = [
     CallQuestion {
         text: "an empty call, 1 MiB live",
         failure: Failure::None,
@@ -67,6 +70,11 @@ pub(super) const QUESTIONS: [CallQuestion; 7] = [
         text: "an empty call, 256 MiB live",
         failure: Failure::None,
         live: 256 << 20,
+    },
+    CallQuestion {
+        text: "an empty call, 1 GiB live",
+        failure: Failure::None,
+        live: 1 << 30,
     },
     CallQuestion {
         text: "failing calls: a read out of bounds",
@@ -133,19 +141,32 @@ impl Failure {
     }
 }
 
+impl Question for CallQuestion {
+    fn text(&self) -> String {
+        self.text.to_owned()
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Call
+    }
+
+    fn ask(&self, setup: &Setup, terms: &Terms) -> Result<Answer, BenchError> {
+        let found = measure(&setup.bridge()?, self, terms.each)?;
+        Ok(found.map_or(Answer::Senseless, |(calls, ns)| {
+            Figure::new(calls, ns).into()
+        }))
+    }
+}
+
 /// Measures one question for about `long_enough`, under the recorder of `bridge`: how many calls
-/// were made, and the best round's time for one of them. `none` calls without a session, and has
-/// no answer to how long it takes to find what it does not look for.
-pub(super) fn measure(
+/// were made, and the best round's nanoseconds for one of them. `none` calls without a session,
+/// and has no answer to how long it takes to find what it does not look for.
+fn measure(
     bridge: &Bridge,
     question: &CallQuestion,
     long_enough: Duration,
-) -> Result<Option<(u64, Duration)>, BenchError> {
-    let broken = |backend: Backend, what: String| BenchError::Broken {
-        question: question.text,
-        backend,
-        what,
-    };
+) -> Result<Option<(u64, f64)>, BenchError> {
+    let broken = |backend, what| broken(question.text, backend, what);
     let backend = bridge.backend();
     let failure = question.failure;
     if backend == Backend::None && failure != Failure::None {
@@ -165,9 +186,7 @@ pub(super) fn measure(
             .map_err(BridgeError::from)?;
         Ok::<_, BenchError>((id, bridge.address(id).map_err(BridgeError::from)?))
     };
-    for _ in 0..question.live / LIVE {
-        allocate(LIVE, true)?;
-    }
+    memory::live(bridge, question.live)?;
     let (bad, bad_at) = allocate(64, failure != Failure::ReadOnly)?;
     if failure == Failure::Freed {
         bridge.memory().free(bad).map_err(BridgeError::from)?;
@@ -195,7 +214,7 @@ pub(super) fn measure(
     call.set_args(&args, &[])
         .map_err(|error| invalid(error.to_string()))?;
 
-    let (mut calls, mut best) = (0, Duration::MAX);
+    let (mut calls, mut best) = (0, f64::MAX);
     let begun = Instant::now();
     while calls == 0 || begun.elapsed() < long_enough {
         let round_begun = Instant::now();
@@ -210,7 +229,7 @@ pub(super) fn measure(
                 return Err(broken(backend, format!("{found:?} was found")));
             }
         }
-        best = best.min(round_begun.elapsed() / ROUND);
+        best = best.min(round_begun.elapsed().as_nanos() as f64 / f64::from(ROUND));
         calls += u64::from(ROUND);
     }
     Ok(Some((calls, best)))

@@ -9,16 +9,23 @@
 //! anywhere.
 #![allow(unsafe_code)]
 
+pub mod mix;
+pub mod threads;
+pub mod walk;
+
 use std::ffi::c_void;
 
 /// What a piece of work is done on.
+#[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Work {
     /// Source buffer.
     pub from: *const u8,
     /// Target buffer.
     pub to: *mut u8,
-    /// Length of each buffer in bytes, a multiple of 8.
+    /// Memory that is not in the arena, as long as the buffers; null where it is not needed.
+    pub own: *mut u8,
+    /// Length of each buffer in bytes, a multiple of 64 where the work does not say otherwise.
     pub len: usize,
     /// How many items to do.
     pub items: u64,

@@ -50,7 +50,8 @@ impl<M: InterpreterMemory + 'static> Bridge<M> {
         call: &mut NativeCall,
         options: CallOptions,
     ) -> Result<CallOutcome, BridgeError> {
-        let data = call.as_ptr();
+        let entry = self.session().entry(call.address());
+        let data = call.as_ptr_at(entry);
         let mut midway = Midway(call.lease());
         // SAFETY: by the caller's promise; see the module for the trampoline.
         let outcome = unsafe { self.call(NativeCall::trampoline(), data, options) };

@@ -130,6 +130,7 @@ impl<M: InterpreterMemory + 'static> Bridge<M> {
             overreads: 0,
             found: Found::default(),
             call_stack: None,
+            epoch: 0,
         }));
         let sink: SharedSink = state.clone();
         let (session, fallback) = match backend {
@@ -189,6 +190,14 @@ impl<M: InterpreterMemory + 'static> Bridge<M> {
     /// Whether over-reads of string functions count as violations.
     pub fn set_strict(&self, strict: bool) {
         self.lock().strict = strict;
+    }
+
+    /// Has code translated that has faulted so often at one place
+    /// ([`DEFAULT_HOT`](tracer_user::translate::DEFAULT_HOT) times, if this is never called), or none:
+    /// what native code does is told alike, some hundred times faster where it does much. Not while
+    /// a call is under way.
+    pub fn set_hot(&self, hot: Option<u32>) {
+        self.core.session.set_hot(hot);
     }
 
     /// Has `provider` asked for the interpreter's call stack at the end of each call that was

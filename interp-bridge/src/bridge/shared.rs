@@ -40,7 +40,9 @@ impl<M: InterpreterMemory + 'static> Core<M> {
     /// What the thread that delivers events and the interpreter share.
     pub(super) fn lock(&self) -> MutexGuard<'_, State<M>> {
         // Plain data: what a panicking holder left is what was applied so far.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.epoch += 1;
+        state
     }
 
     /// Runs `body` with the memory.

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tracer_user::access::{AccessEvent, AccessKind, EventSink, Refused};
+use tracer_user::access::{AccessEvent, AccessKind, EventSink, Loop, Refused};
 
 use super::{
     Observer,
@@ -23,6 +23,8 @@ pub(super) struct State<M: InterpreterMemory> {
     pub(super) overreads: u64,
     pub(super) found: Found,
     pub(super) call_stack: Option<CallStackProvider>,
+    /// Counts the times that the interpreter had the memory.
+    pub(super) epoch: u64,
 }
 
 /// The memory, borrowed between calls.
@@ -106,16 +108,9 @@ impl<M: InterpreterMemory> State<M> {
         let look = self.strings.look(finding.event.ip);
         look.is_some_and(|look| strings::is_overread(look, &read, &object))
     }
-}
 
-impl<M: InterpreterMemory> EventSink for State<M> {
-    fn event(&mut self, event: &AccessEvent) {
-        if let Some(observer) = &mut self.observer {
-            observer.event(event, &self.memory);
-        }
-        let Some(mut finding) = self.memory.apply(event) else {
-            return;
-        };
+    /// Something is wrong with an access, or looks so.
+    fn found(&mut self, mut finding: Finding) {
         if self.is_overread(&finding) {
             self.overreads += 1;
             finding.kind = ViolationKind::Overread;
@@ -126,6 +121,36 @@ impl<M: InterpreterMemory> EventSink for State<M> {
         }
         self.found.finding(&finding);
         self.memory.report(&finding);
+    }
+}
+
+impl<M: InterpreterMemory> EventSink for State<M> {
+    fn event(&mut self, event: &AccessEvent) {
+        self.settles(event);
+    }
+
+    fn epoch(&self) -> Option<u64> {
+        let each_counts = self.observer.is_some() || !self.memory.forgets_repetitions();
+        (!each_counts).then_some(self.epoch)
+    }
+
+    fn settles(&mut self, event: &AccessEvent) -> bool {
+        if let Some(observer) = &mut self.observer {
+            observer.event(event, &self.memory);
+        }
+        let Some(finding) = self.memory.apply(event) else {
+            return true;
+        };
+        self.found(finding);
+        false
+    }
+
+    fn repeated(&mut self, repeated: &Loop<'_>) {
+        if self.observer.is_some() || !self.memory.apply_loop(repeated) {
+            for event in repeated.events() {
+                self.event(&event);
+            }
+        }
     }
 
     fn stop(&mut self) -> bool {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::child;
+
 /// Sees exactly what native code does to your memory
 ///
 /// ffitrace calls a function of a shared library and reports which bytes of its buffers it read
@@ -27,6 +29,8 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     Call(Box<CallArguments>),
     Bench(BenchArguments),
+    #[command(name = child::COMMAND, hide = true)]
+    BenchWork(BenchWorkArguments),
     Doctor(DoctorArguments),
 }
 
@@ -92,8 +96,9 @@ pub(super) struct CallArguments {
     #[arg(long, value_enum, default_value_t = BackendChoice::Auto)]
     pub(super) backend: BackendChoice,
 
-    /// Translate a site after so many faults, or never
-    #[arg(long, value_name = "N|off", default_value = "off", value_parser = hot)]
+    /// Translate code after so many faults of one instruction, or never: from then on its accesses
+    /// are recorded without a fault each (ebpf and inproc)
+    #[arg(long, value_name = "N|off", default_value = "16", value_parser = hot)]
     pub(super) hot: Hot,
 
     /// Call the function so many times
@@ -147,6 +152,21 @@ pub(super) struct BenchArguments {
     /// Ask only the questions with TEXT in them, such as `an empty call`
     #[arg(long, value_name = "TEXT")]
     pub(super) only: Option<String>,
+
+    /// Print the questions instead of asking them
+    #[arg(long)]
+    pub(super) list: bool,
+}
+
+/// Do a piece of work for `bench`, in a process of its own
+#[derive(Debug, Args)]
+pub(super) struct BenchWorkArguments {
+    /// What to do
+    pub(super) work: child::Work,
+
+    /// Seconds, or how often
+    #[arg(value_parser = positive_number)]
+    pub(super) amount: f64,
 }
 
 /// Say what this host offers, and what would make the rest work
@@ -186,7 +206,7 @@ pub enum Format {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hot {
     Off,
-    After(u64),
+    After(u32),
 }
 
 fn hot(text: &str) -> Result<Hot, String> {
@@ -195,6 +215,12 @@ fn hot(text: &str) -> Result<Hot, String> {
         Ok(n) if n > 0 => Ok(Hot::After(n)),
         _ => Err("a number of faults from 1 on, or `off`".into()),
     }
+}
+
+fn positive_number(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok();
+    let number = number.filter(|n| n.is_finite() && *n > 0.0);
+    number.ok_or_else(|| "a number above 0".into())
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -19,12 +19,6 @@ pub(super) fn run(args: &CallArguments, engine: &mut dyn Engine) -> Result<Exit,
     if let Some(path) = &args.events {
         EventsWriter::check(path)?;
     }
-    if let Hot::After(n) = args.hot {
-        return Err(Failure::environment(
-            format!("--hot {n}: translation of hot sites is not in this version"),
-            "leave --hot out, or write --hot off",
-        ));
-    }
 
     engine.open(&EngineOptions {
         backend: args.backend,
@@ -34,6 +28,10 @@ pub(super) fn run(args: &CallArguments, engine: &mut dyn Engine) -> Result<Exit,
         verbose: args.verbose,
         format: args.format,
         native_heap: args.native_heap,
+        hot: match args.hot {
+            Hot::Off => None,
+            Hot::After(faults) => Some(faults),
+        },
     })?;
 
     // From here on code of the library runs: its constructors first.

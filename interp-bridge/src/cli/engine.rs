@@ -50,6 +50,8 @@ pub struct EngineOptions {
     pub format: Format,
     /// Whether the library's own heap lies in the arena.
     pub native_heap: bool,
+    /// After how many faults a site is translated, if at all.
+    pub hot: Option<u32>,
 }
 
 /// One call to make.
@@ -66,15 +68,6 @@ pub struct CallRequest {
     pub repeat: u64,
     /// Takes every access; give it back in the outcome.
     pub events: Option<EventsWriter>,
-}
-
-/// What `bench` is asked.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BenchOptions {
-    /// Roughly how long to measure each recorder.
-    pub seconds: f64,
-    /// Only the questions with this text in them.
-    pub only: Option<String>,
 }
 
 /// What came of a call.
@@ -94,6 +87,8 @@ pub struct CallOutcome {
     pub overreads: Vec<Violation>,
     /// Instructions that were single-stepped.
     pub stepped: Vec<Stepped>,
+    /// What was translated, and what was left to faults: a line each.
+    pub translations: Vec<String>,
     /// The library's own heap, if it was asked for.
     pub native_heap: Option<NativeHeap>,
     /// Totals.
@@ -193,6 +188,7 @@ impl CallOutcome {
             violations: self.violations,
             overreads: self.overreads,
             stepped: self.stepped,
+            translations: self.translations,
             native_heap: self.native_heap,
             stats: self.stats,
         }

@@ -4,7 +4,8 @@ use std::io::{IsTerminal, Write};
 
 use tracer_user::host::{self, Recorder, State};
 
-use super::engine::{BenchOptions, EngineError};
+use super::engine::EngineError;
+use crate::bench;
 use crate::report::{
     bench::BenchReport,
     doctor::{CheckState, DoctorBackend, DoctorCheck, DoctorReport},
@@ -14,7 +15,7 @@ use crate::report::{
 ///
 /// # Errors
 /// What keeps even the `inproc` recorder from working, or accesses that were lost.
-pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
+pub fn bench(options: &bench::Options) -> Result<BenchReport, EngineError> {
     let mut stderr = std::io::stderr();
     let terminal = stderr.is_terminal();
     let mut tell = |what: &str| {
@@ -23,9 +24,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
             let _ = write!(stderr, "\r\x1b[K{what}").and_then(|()| stderr.flush());
         }
     };
-    let done = crate::bench::run(options.seconds, options.only.as_deref(), &mut |what| {
-        tell(&format!("measuring {what}"))
-    });
+    let done = bench::run(options, &mut |what| tell(&format!("measuring {what}")));
     tell("");
     Ok(done?)
 }

@@ -32,17 +32,17 @@ use clap::Parser;
 
 pub use args::{BackendChoice, Format};
 pub use engine::{
-    AllocationOutcome, BenchOptions, CallOutcome, CallRequest, Engine, EngineError, EngineOptions,
-    Need,
+    AllocationOutcome, CallOutcome, CallRequest, Engine, EngineError, EngineOptions, Need,
 };
 pub use exit::Exit;
 pub use hooks::{bench as run_benches, doctor as look_at_host};
 pub use progress::Progress;
 pub use tracing::Tracing;
 
-use crate::report::bench::BenchReport;
+use crate::bench;
+use crate::report::bench::{BenchReport, write_text as write_bench};
 use crate::report::doctor::DoctorReport;
-use crate::report::{Theme, bench, doctor, json};
+use crate::report::{Theme, doctor, json};
 use failure::Failure;
 use output::Output;
 
@@ -51,7 +51,7 @@ pub struct Hooks<'h> {
     /// `call`.
     pub engine: &'h mut dyn Engine,
     /// `bench`.
-    pub bench: &'h mut dyn FnMut(&BenchOptions) -> Result<BenchReport, EngineError>,
+    pub bench: &'h mut dyn FnMut(&bench::Options) -> Result<BenchReport, EngineError>,
     /// `doctor`.
     pub doctor: &'h mut dyn FnMut() -> DoctorReport,
 }
@@ -67,6 +67,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, hooks: Hooks<'_>) -> E
     let done = match arguments.command {
         args::Command::Call(call) => call::run(&call, hooks.engine),
         args::Command::Bench(options) => run_bench(&options, hooks.bench),
+        args::Command::BenchWork(options) => run_bench_work(&options),
         args::Command::Doctor(options) => run_doctor(&options, hooks.doctor),
     };
     done.unwrap_or_else(|failure| {
@@ -77,17 +78,41 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, hooks: Hooks<'_>) -> E
 
 fn run_bench(
     options: &args::BenchArguments,
-    work: &mut dyn FnMut(&BenchOptions) -> Result<BenchReport, EngineError>,
+    work: &mut dyn FnMut(&bench::Options) -> Result<BenchReport, EngineError>,
 ) -> Result<Exit, Failure> {
+    let only = options.only.as_deref();
+    let questions = bench::questions(only);
+    if questions.is_empty() {
+        return Err(Failure::usage(
+            format!("--only {}: no question has that in it", only.unwrap_or("")),
+            "ffitrace bench --list shows the questions",
+        ));
+    }
     let mut output = Output::take(options.format);
-    let report = work(&BenchOptions {
+    if options.list {
+        output.write(|out, _| match options.format {
+            Format::Json => json::write(out, &questions),
+            Format::Text => questions.iter().try_for_each(|q| writeln!(out, "{q}")),
+        })?;
+        return Ok(Exit::status(0));
+    }
+    let report = work(&bench::Options {
         seconds: options.seconds,
         only: options.only.clone(),
+        program: std::env::current_exe().ok(),
     })?;
     output.write(|out, theme| match options.format {
         Format::Json => json::write(out, &report),
-        Format::Text => bench::write_text(out, &report, theme),
+        Format::Text => write_bench(out, &report, theme),
     })?;
+    Ok(Exit::status(0))
+}
+
+/// What `bench` has a process of its own do.
+fn run_bench_work(options: &args::BenchWorkArguments) -> Result<Exit, Failure> {
+    let (count, number) = bench::child::run(options.work, options.amount)
+        .map_err(|error| Failure::environment(format!("{}: {error}", options.work), ""))?;
+    Output::take(Format::Text).write(|out, _| writeln!(out, "{count} {number}"))?;
     Ok(Exit::status(0))
 }
 

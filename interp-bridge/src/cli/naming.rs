@@ -1,5 +1,7 @@
 //! Diagnoses as the report has them.
 
+use tracer_user::session::TraceSession;
+
 use crate::{
     diagnosis::{Diagnoser, Diagnosis},
     report::{Hex, Stepped, Violation},
@@ -35,4 +37,24 @@ pub(super) fn stepped(diagnoser: &mut Diagnoser, ip: u64, count: u64) -> Stepped
         instruction: diagnoser.instruction(ip),
         count,
     }
+}
+
+/// What was translated, and what was left to faults, a line each.
+pub(super) fn translations(session: &TraceSession) -> Vec<String> {
+    if let Some(why) = session.no_translation() {
+        return vec![format!("hot code is not translated here: {why}")];
+    }
+    let all = session.translations();
+    if all.regions == 0 {
+        return Vec::new();
+    }
+    let first = format!(
+        "translated: {} with {}, {} of code",
+        crate::report::units::count(all.regions, "region"),
+        crate::report::units::count(all.instructions, "instruction"),
+        crate::report::units::count(all.bytes, "byte")
+    );
+    let declined = all.declined.iter();
+    let left = declined.map(|(what, count)| format!("not translated: {what} ({count})"));
+    std::iter::once(first).chain(left).collect()
 }

@@ -105,6 +105,10 @@ pub(super) fn run(
         });
     }
     let stepped = bridge.session().stepped();
+    let translations = match options.verbose {
+        true => naming::translations(bridge.session()),
+        false => Vec::new(),
+    };
     let memory = bridge.memory();
     let context = Context {
         function: Some(&function.name),
@@ -152,6 +156,7 @@ pub(super) fn run(
             .iter()
             .map(|(ip, count)| naming::stepped(&mut diagnoser, *ip, *count))
             .collect(),
+        translations,
         stats: run.stats(),
         events,
     })
@@ -166,7 +171,8 @@ fn make_call(
     call: &mut NativeCall,
     options: CallOptions,
 ) -> Result<crate::bridge::CallOutcome, BridgeError> {
-    let data = call.as_ptr();
+    let entry = bridge.session().entry(call.address());
+    let data = call.as_ptr_at(entry);
     // SAFETY: what the function is given is what the user bound to its parameters; its effects
     // are contained by the session. The trampoline's frame owns nothing, see `ffi::call`, and
     // `call` is not used until it returns.
@@ -278,7 +284,7 @@ impl Run {
             reads: stats.reads,
             writes: stats.writes,
             faults: stats.faults,
-            translated: 0,
+            translated: stats.translated,
             steps: stats.steps,
             syscalls: stats.syscalls,
             emitted: stats.emitted,

@@ -80,6 +80,7 @@ impl Engine for Untraced {
             violations: vec![],
             overreads: vec![],
             stepped: vec![],
+            translations: vec![],
             native_heap: None,
             stats: Stats {
                 calls: request.repeat,
@@ -166,9 +167,13 @@ fn exit_statuses() {
         &[&CRC32[..], &VALUES, &["--timeout", "-1"]].concat(),
         &[&CRC32[..], &VALUES, &["--timeout", "NaN"]].concat(),
         &[&CRC32[..], &VALUES, &["--hot", "0"]].concat(),
+        &[&CRC32[..], &VALUES, &["--hot", "4294967296"]].concat(),
         &[&CRC32[..], &VALUES, &["--events", "/tmp/x.parquet"]].concat(),
         &[&CRC32[..], &VALUES, &["--no-such-option"]].concat(),
         &["bench", "--seconds", "0"],
+        &["bench", "--only", "no such question"],
+        &["bench-work", "sleep", "1"],
+        &["bench-work", "loop", "-1"],
     ];
     for arguments in usage {
         let mut engine = complete();
@@ -193,7 +198,6 @@ fn exit_statuses() {
         ),
         3
     );
-    assert_eq!(crc32(&mut complete(), &["--hot", "16"]), 3);
     let what = "no CAP_BPF".to_owned();
     let refuse = Some(EngineError {
         need: Need::Environment,
@@ -211,6 +215,9 @@ fn exit_statuses() {
         3
     );
     assert_eq!(status(&mut complete(), &["bench", "--seconds", "0.5"]), 3);
+    // Prints the questions, and measures nothing.
+    assert_eq!(status(&mut complete(), &["bench", "--list"]), 0);
+    assert_eq!(status(&mut complete(), &["bench-work", "loop", "8"]), 0);
     assert_eq!(status(&mut complete(), &["doctor"]), 0);
     // Events that the disk does not take.
     assert_eq!(
@@ -246,6 +253,7 @@ fn options_reach_the_engine() {
         verbose: false,
         format: Format::Text,
         native_heap: false,
+        hot: Some(16),
     };
     assert_eq!(*opened.lock().unwrap_or_else(|e| panic!("{e}")), [expected]);
 }
@@ -254,7 +262,9 @@ fn options_reach_the_engine() {
 fn the_command_line_is_well_formed() {
     use clap::CommandFactory;
     args::Arguments::command().debug_assert();
-    for command in args::Arguments::command().get_subcommands_mut() {
+    let mut all = args::Arguments::command();
+    let commands = all.get_subcommands_mut();
+    for command in commands.filter(|command| !command.is_hide_set()) {
         let help = command.render_long_help().to_string();
         assert!(help.contains("Example"), "{help}");
     }
@@ -311,6 +321,7 @@ fn pointers_are_named_by_their_buffer() {
             violations: vec![],
             overreads: vec![],
             stepped: vec![],
+            translations: vec![],
             native_heap: None,
             stats: Stats::default(),
             events: None,

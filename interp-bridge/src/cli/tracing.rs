@@ -81,6 +81,7 @@ impl Engine for Tracing {
         };
         let bridge = Bridge::new(backend)?;
         bridge.set_strict(options.strict);
+        bridge.set_hot(options.hot);
         // Asked for here, before anything is done, whether the recorder can at all.
         let asked = bridge.session().stop_at_first(options.stop_at_first);
         asked.map_err(BridgeError::from)?;

@@ -266,6 +266,7 @@ fn report_death(notice: &Notice, kind: ViolationKind, what: &str) -> ! {
         ret: None,
         allocations: Vec::new(),
         overreads: Vec::new(),
+        translations: Vec::new(),
         stepped: Vec::new(),
         native_heap: None,
         violations: vec![Violation {

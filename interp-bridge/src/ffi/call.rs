@@ -82,6 +82,8 @@ pub struct NativeCall {
     /// Pointers to the values. libffi may overwrite them, so they are set before each call.
     pointers: Box<[*mut c_void]>,
     frame: Box<Frame>,
+    /// The function.
+    address: u64,
     lease: Option<Lease>,
 }
 
@@ -127,6 +129,7 @@ impl NativeCall {
             ret_size,
             signature,
             frame,
+            address,
             lease: None,
         })
     }
@@ -171,7 +174,7 @@ impl NativeCall {
     /// library of the one before is not kept loaded any more.
     pub fn set_address(&mut self, address: u64) {
         self.lease = None;
-        self.frame.code = CodePtr(address as *mut c_void);
+        self.address = address;
     }
 
     /// Sets all arguments.
@@ -221,9 +224,20 @@ impl NativeCall {
         trampoline
     }
 
+    /// Address of the function that is called.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
     /// What the trampoline takes: once for each call, since libffi may change its pointers. The
     /// pointer is good until `self` is used again or dropped.
     pub fn as_ptr(&mut self) -> *mut c_void {
+        self.as_ptr_at(self.address)
+    }
+
+    /// The same for a call of the function at another address, where it is translated.
+    pub(crate) fn as_ptr_at(&mut self, entry: u64) -> *mut c_void {
+        self.frame.code = CodePtr(entry as *mut c_void);
         self.ret.fill(Slot([0; 16]));
         let values = self.values.as_mut_ptr();
         for (pointer, place) in self.pointers.iter_mut().zip(&self.places) {

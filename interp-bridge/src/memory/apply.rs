@@ -19,7 +19,7 @@ use std::{
     ops::Range,
 };
 
-use tracer_user::access::{Access, AccessEvent, AccessKind, Refused};
+use tracer_user::access::{Access, AccessEvent, AccessKind, Loop, Refused, Repeated};
 
 use super::violation::{Finding, Place, Violation, ViolationKind};
 use super::{AllocId, Allocation, Memory, Slot};
@@ -67,6 +67,70 @@ impl Memory {
             Some(slot) => self.mark_inside(slot, event),
             None => self.search(event),
         }
+    }
+
+    /// Applies the accesses of a loop at once, where that comes to the same as one by one: each
+    /// position stays in one live allocation, reads what is initialised already, writes what may
+    /// be written, and no pointers are kept of it. False, with nothing changed, where it does not.
+    pub fn apply_loop(&mut self, repeated: &Loop<'_>) -> bool {
+        let fits = repeated.positions.iter().all(|position| {
+            let Some((start, len)) = span(position, repeated.rounds) else {
+                return false;
+            };
+            let Some(record) = self.around(start, len).and_then(|slot| self.record(slot)) else {
+                return false;
+            };
+            let offset = start - record.base();
+            !record.is_tracked()
+                && match position.access.kind {
+                    AccessKind::Read => record.init().contains_range(offset..offset + len),
+                    AccessKind::Write => record.mutable,
+                }
+        });
+        if !fits {
+            return false;
+        }
+        for position in repeated.positions {
+            let Some((start, len)) = span(position, repeated.rounds) else {
+                continue;
+            };
+            let Some(slot) = self.around(start, len) else {
+                continue;
+            };
+            // What an unrolled loop reads piece by piece is marked at once, by its first piece.
+            let tile = tile(repeated.positions, position).and_then(|tile| {
+                let (first, width) = (tile.start, tile.end - tile.start);
+                let before = position.access.addr - first;
+                let whole = start - before..start - before + len - position.access.len + width;
+                let held = self.around(whole.start, whole.end - whole.start) == Some(slot);
+                held.then_some((first, whole))
+            });
+            let all = match &tile {
+                Some((first, _)) if *first != position.access.addr => continue,
+                Some((_, whole)) => whole.clone(),
+                None => start..start + len,
+            };
+            if let Some(record) = self.records[slot].as_mut() {
+                mark_loop(record, position, repeated.rounds, all, tile.is_some());
+            }
+            self.touch(slot);
+        }
+        true
+    }
+
+    /// The live allocation that holds all of `[start, start + len)`.
+    fn around(&mut self, start: u64, len: u64) -> Option<Slot> {
+        if let Some(slot) = self.recent.find(start, len) {
+            return Some(slot);
+        }
+        let slot = self.holding(&self.live, start)?;
+        let record = self.record(slot)?;
+        let (base, size) = (record.base(), record.size());
+        if len > size - (start - base) {
+            return None;
+        }
+        self.recent.remember(base, size, slot);
+        Some(slot)
     }
 
     /// Applies one access and logs what is wrong with it.
@@ -314,6 +378,74 @@ impl Memory {
             offset: addr.wrapping_sub(record.base()) as i64,
         })
     }
+}
+
+/// First address and length in bytes of what a position of a loop touches, gaps included.
+fn span(position: &Repeated, rounds: u64) -> Option<(u64, u64)> {
+    let Access { addr, len, .. } = position.access;
+    let distance = position
+        .stride
+        .unsigned_abs()
+        .checked_mul(rounds.checked_sub(1)?)?;
+    let start = if position.stride < 0 {
+        addr.checked_sub(distance)?
+    } else {
+        addr
+    };
+    Some((start, distance.checked_add(len)?)).filter(|(_, all)| len > 0 && *all < 1 << 40)
+}
+
+/// Marks what a position of a loop did to an allocation that holds all of it. Positions that an
+/// unrolled loop has beside it, and that fill its gaps, are marked with it: `whole` says so.
+fn mark_loop(
+    record: &mut Allocation,
+    position: &Repeated,
+    rounds: u64,
+    all: Range<u64>,
+    whole: bool,
+) {
+    let base = record.base();
+    let access = &position.access;
+    let stride = position.stride.unsigned_abs();
+    let range = all.start - base..all.end - base;
+    if whole || stride <= access.len {
+        record.mark(range, access);
+    } else {
+        record.mark_strided(
+            range.start..range.start + access.len,
+            stride,
+            rounds,
+            access,
+        );
+    }
+}
+
+/// The first and last address of what the positions like this one touch together in one round, if
+/// that is as much as they go on by: all bytes between.
+fn tile(positions: &[Repeated], like: &Repeated) -> Option<Range<u64>> {
+    let stride = like.stride.unsigned_abs();
+    if stride <= like.access.len {
+        return None;
+    }
+    let same = |other: &&Repeated| {
+        (other.stride, other.access.kind, other.access.certain)
+            == (like.stride, like.access.kind, like.access.certain)
+            && other.access.addr.abs_diff(like.access.addr) < stride
+    };
+    let mut ranges: Vec<Range<u64>> = positions
+        .iter()
+        .filter(same)
+        .map(|other| other.access.addr..other.access.addr + other.access.len)
+        .collect();
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut all = ranges.first()?.clone();
+    for range in &ranges[1..] {
+        if range.start > all.end {
+            return None;
+        }
+        all.end = all.end.max(range.end);
+    }
+    (all.end - all.start >= stride).then_some(all)
 }
 
 /// Allocations of a map that `[start, end)` touches, the lowest first.

@@ -16,7 +16,7 @@
 
 use std::ops::Range;
 
-use tracer_user::access::{AccessEvent, Refused};
+use tracer_user::access::{AccessEvent, Loop, Refused};
 use tracer_user::shadow::Shadow;
 
 use super::{Finding, Memory, Violation};
@@ -37,6 +37,20 @@ pub trait InterpreterMemory: Send {
     /// Applies one access of native code, in the order in which they happened, and says what is
     /// wrong with it, if anything. The bridge decides whether a finding is to be reported.
     fn apply(&mut self, event: &AccessEvent) -> Option<Finding>;
+
+    /// Applies the accesses of a loop at once, where nothing is wrong with any of them and it comes
+    /// to the same as [`apply`](Self::apply) for each in order. False, with nothing changed, where
+    /// they are to be applied one by one.
+    fn apply_loop(&mut self, repeated: &Loop<'_>) -> bool {
+        let _ = repeated;
+        false
+    }
+
+    /// Whether the same access applied once more, with nothing found wrong with it and nothing done
+    /// to the memory by the interpreter meanwhile, changes nothing.
+    fn forgets_repetitions(&self) -> bool {
+        false
+    }
 
     /// The addresses of the live allocation that `range` (native addresses) touches or is nearest
     /// to; `None` where there is none, or where the range touches another allocation too, live or
@@ -82,6 +96,14 @@ impl InterpreterMemory for Memory {
     #[inline]
     fn apply(&mut self, event: &AccessEvent) -> Option<Finding> {
         Memory::apply(self, event)
+    }
+
+    fn apply_loop(&mut self, repeated: &Loop<'_>) -> bool {
+        Memory::apply_loop(self, repeated)
+    }
+
+    fn forgets_repetitions(&self) -> bool {
+        true
     }
 
     fn neighbour(&self, range: &Range<u64>) -> Option<Range<u64>> {

@@ -16,7 +16,7 @@ pub mod model;
 mod ranges;
 pub mod text;
 mod theme;
-mod units;
+pub(crate) mod units;
 
 #[cfg(test)]
 mod tests;
@@ -24,4 +24,4 @@ mod tests;
 pub use model::{Allocation, CallReport, Hex, Ret, Span, Stats, Stepped, Violation, ViolationKind};
 pub(crate) use text::wrap;
 pub use theme::Theme;
-pub(crate) use units::{grouped as count, rate};
+pub(crate) use units::{count as counted, grouped as count, rate};

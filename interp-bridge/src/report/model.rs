@@ -53,6 +53,9 @@ pub struct CallReport {
     /// Instructions that were single-stepped, because they have no copy for the host view.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stepped: Vec<Stepped>,
+    /// What was translated, and what was left to faults, with `--verbose`: a line each.
+    #[serde(skip)]
+    pub translations: Vec<String>,
     /// The library's own heap, with `--native-heap`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub native_heap: Option<NativeHeap>,

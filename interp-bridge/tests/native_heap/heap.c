@@ -15,8 +15,11 @@
 
 /* Optimisers know what these functions are for. */
 #define OPAQUE __attribute__((noinline))
-static void *volatile hidden;
-static OPAQUE void *opaque(void *p) { hidden = p; return hidden; }
+/* In a register: handlers and threads use it in the middle of one another. */
+static OPAQUE void *opaque(void *p) {
+    __asm__ volatile("" : "+r"(p));
+    return p;
+}
 
 int counter = 7;
 static const int limit = 9;

@@ -176,6 +176,35 @@ impl Decoded {
             .any(|(first, len)| addr.wrapping_sub(first) < len)
     }
 
+    /// Whether it accesses no memory, and checks none for faults.
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(&self.plan, Plan::Pieces(pieces) if pieces.is_empty()) && self.checked.is_none()
+    }
+
+    /// Whether all that it accesses is at the stack pointer.
+    pub(crate) fn uses_stack_alone(&self) -> bool {
+        matches!(&self.plan, Plan::Pieces(pieces)
+            if pieces.iter().all(|piece| piece.at.is_stack_relative()))
+    }
+
+    /// What it does to the bytes at its explicit memory operand, as accesses to address 0, in
+    /// order: where that is all that it accesses, and all of it is known beforehand.
+    pub(crate) fn plain_accesses(&self) -> Option<Vec<Access>> {
+        let Plan::Pieces(pieces) = &self.plan else {
+            return None;
+        };
+        let [piece] = &pieces[..] else {
+            return None;
+        };
+        let explicit = Address::of_operand(&self.instruction) == Some(piece.at);
+        if !explicit || self.touches_stack || self.checked.is_some() || self.needs.any() {
+            return None;
+        }
+        let mut accesses = Vec::new();
+        push(piece, 0, &mut accesses);
+        Some(accesses)
+    }
+
     /// The string instruction that this is, if it is one.
     pub fn string_op(&self) -> Option<StringOp> {
         match self.plan {

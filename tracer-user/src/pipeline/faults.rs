@@ -72,6 +72,7 @@ impl Pipeline {
                 for index in 0..self.accesses.len() {
                     let access = self.accesses[index];
                     if self.touches_arena(&access) {
+                        let ip = self.original(ip);
                         self.event(access, fault.header.tid, ip, Source::Fault, sink);
                     }
                 }
@@ -95,7 +96,7 @@ impl Pipeline {
         self.totals.rejected += 1;
         sink.refused(&Refused {
             tid: fault.header.tid,
-            ip: fault.regs.rip,
+            ip: self.original(fault.regs.rip),
             addr: fault.addr,
             kind: direction(fault.error),
             what,

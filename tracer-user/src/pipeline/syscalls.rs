@@ -13,11 +13,6 @@ impl Pipeline {
     pub(super) fn touch(&mut self, record: &TouchRecord, sink: &mut dyn EventSink) {
         let tid = record.header.tid;
         self.totals.touches += 1;
-        if self.last_touch.insert(tid, record.seq) == Some(record.seq) {
-            self.totals.repeated += 1;
-            self.totals.delivered += 1;
-            return;
-        }
         if record.flags & touch::FIRST != 0 {
             self.totals.syscalls += 1;
         }

@@ -3,8 +3,10 @@
 /// Running totals of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Faults that became events (or provably touched nothing).
+    /// Faults that became events (or provably touched nothing), and entries of logs.
     pub delivered: u64,
+    /// Of those, entries of logs.
+    pub translated: u64,
     /// Faults, system calls and calls refused by name.
     pub rejected: u64,
     /// Access events.

@@ -21,13 +21,17 @@ use super::{
     aux::Stopped,
     engine::{Engine, Recording},
     frame::{Frame, RSP},
+    hot,
     safe::{self, Safe},
     signals::ERROR_WRITE,
     site::{Action, Site},
     step, stop, thread,
     xstate::XState,
 };
-use crate::decode::{WholeRep, runs_whole};
+use crate::{
+    decode::{WholeRep, runs_whole},
+    translate::Mark,
+};
 
 /// An access to the native view: record it where that is the handler's job, then send the
 /// thread on.
@@ -41,11 +45,16 @@ pub(super) fn access(safe: Safe, engine: &Engine, frame: &mut Frame<'_>, addr: u
     let error = frame.error();
     let looks_wrong = engine.looks_wrong(addr, site.reach, error & ERROR_WRITE != 0);
     if looks_wrong {
-        engine.stacks.take_own(safe, addr, &regs);
+        engine
+            .stacks
+            .take_own(safe, addr, &hot::original(engine, regs));
     }
     // Compared with the kernel's own count at the end of the call.
     if engine.recording() == Recording::Kernel {
         engine.handled.fetch_add(1, Ordering::Relaxed);
+    }
+    if hot::enter(safe, engine, site, frame, looks_wrong) {
+        return;
     }
     let header = |kind| RecordHeader {
         kind,
@@ -82,6 +91,7 @@ pub(super) fn access(safe: Safe, engine: &Engine, frame: &mut Frame<'_>, addr: u
         engine.push(safe, &aux);
         aux
     });
+    hot::mark(safe, engine, Mark::Take);
     engine.make_room(safe);
     if stop::is_open(engine, site, looks_wrong) && stop::judge(safe, engine, frame) {
         return;

@@ -84,6 +84,12 @@ impl CodeCopy {
         Some(OriginalState { rip, add: mark.add })
     }
 
+    /// Whether the original has not been executed yet at an offset. Does not allocate.
+    pub fn is_pending(&self, offset: usize) -> bool {
+        let mark = self.marks.iter().find(|mark| mark.offset == offset);
+        mark.is_some_and(|mark| matches!(mark.progress, Progress::Before))
+    }
+
     /// Offsets at which an instruction of the copy begins.
     pub fn boundaries(&self) -> impl Iterator<Item = usize> + '_ {
         self.marks.iter().map(|mark| mark.offset)

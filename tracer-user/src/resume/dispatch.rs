@@ -29,6 +29,7 @@ use super::{
     exit,
     frame::{Context, Frame, R8, R9, R10, R12, RAX, RBX, RDI, RDX, RSI},
     gate::{self, Progress, Request},
+    hot,
     refusal::Refused,
     safe::{self, Safe},
     signal_calls::{self, NEVER_BLOCKED},
@@ -112,6 +113,7 @@ pub(super) fn on_call(
     if block.depth.get() == 0 {
         scratch.reset();
     }
+    hot::before_call(engine, &call);
     let plan = prepare(safe, &call, arena, scratch, &mut |touch| {
         reporter.touch(touch)
     });

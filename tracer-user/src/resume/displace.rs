@@ -291,7 +291,7 @@ fn is_narrow(instruction: &Instruction) -> bool {
 }
 
 /// The instruction with its explicit memory operand `DELTA + extra` further up.
-fn moved(instruction: &Instruction, extra: i64) -> Result<Vec<u8>, StepReason> {
+pub(crate) fn moved(instruction: &Instruction, extra: i64) -> Result<Vec<u8>, StepReason> {
     match memory_operands(instruction) {
         0 => return Err(StepReason::NoOperand),
         1 => {}

@@ -13,9 +13,17 @@ use crate::decode::Decoded;
 /// What a slot of the code pages holds.
 pub struct Displaced {
     copy: CodeCopy,
+    /// Whether it may be a repetition, which takes many steps.
+    string: bool,
 }
 
 impl Displaced {
+    /// Whether a thread at this offset is still to make the access, which a few steps will do.
+    /// Async-signal-safe.
+    pub fn is_pending(&self, offset: usize) -> bool {
+        !self.string && self.copy.is_pending(offset)
+    }
+
     /// Turns the registers of a thread that is `offset` bytes into the copy into those that it
     /// would have in original code. Inside a jump out of the copy
     /// they stay as they are. Async-signal-safe.
@@ -39,7 +47,8 @@ fn pushes_flags(decoded: &Decoded) -> bool {
 pub fn place(code: &CodePages<Displaced>, decoded: &Decoded) -> Action {
     let add = |copy: CodeCopy| {
         // Leaked, since a thread may run the copy at any time from now on.
-        let owner: &'static Displaced = Box::leak(Box::new(Displaced { copy }));
+        let string = decoded.string_op().is_some();
+        let owner: &'static Displaced = Box::leak(Box::new(Displaced { copy, string }));
         code.add(&owner.copy.code, owner).unwrap_or(0)
     };
     match (displace(decoded), decoded.string_op()) {

@@ -16,6 +16,7 @@ use super::{
     frame::{Frame, RDI, RSP, TRAP_FLAG},
     gate,
     guard::{Crash, Guard, Reason},
+    hot,
     safe::{self, Safe},
     signals::Raised,
     thread,
@@ -40,6 +41,7 @@ fn describe(
     if let Some((displaced, offset)) = engine.code.find(regs.rip) {
         displaced.to_original(offset, &mut regs);
     }
+    regs = hot::original(engine, regs);
     if gate::is_call(regs.rip) {
         // It has no unwind information; its caller, ours, has.
         let mut caller = [0; 8];

@@ -47,7 +47,10 @@ use super::{
     thread,
     xstate::Offsets,
 };
-use crate::{backend::ebpf::RingView, mapping::Mapping, ring::UserRing, shadow::ShadowView};
+use crate::{
+    backend::ebpf::RingView, mapping::Mapping, ring::UserRing, shadow::ShadowView,
+    translate::Translator,
+};
 
 pub(crate) use call::CallKey;
 
@@ -65,6 +68,13 @@ pub(crate) enum Recording {
     Kernel = 2,
     /// A supervisor process takes the fault before the handler sees it.
     Supervisor = 3,
+}
+
+impl Recording {
+    /// Whether records are of the thread's own faults and system calls, which it marks in its log.
+    pub(crate) fn is_by_thread(self) -> bool {
+        matches!(self, Recording::Handler | Recording::Kernel)
+    }
 }
 
 /// Words shared with a forked supervisor.
@@ -129,6 +139,7 @@ pub(crate) struct Engine {
     current_thread: AtomicU32,
     pub(super) ends: EndRequests,
     pub(super) other_crash: OtherCrash,
+    translator: OnceLock<Result<Translator, String>>,
 }
 
 static ENGINE: OnceLock<Engine> = OnceLock::new();
@@ -147,11 +158,18 @@ pub(crate) struct Lent {
     pub guests: *mut tracer_ebpf::Guests,
     /// Pipe that wakes who drains the rings; writing to it does not block.
     pub drain_fd: i32,
+    /// After how many faults a site is translated, if at all.
+    pub hot: Option<u32>,
 }
 
 impl Engine {
     /// The engine, if it was ever started. Async-signal-safe.
     pub(super) fn get() -> Option<&'static Engine> {
+        ENGINE.get()
+    }
+
+    /// The engine of this process, if there is one.
+    pub(crate) fn started() -> Option<&'static Engine> {
         ENGINE.get()
     }
 
@@ -211,6 +229,7 @@ impl Engine {
             current_thread: AtomicU32::new(0),
             ends: EndRequests::new(),
             other_crash: OtherCrash::new(),
+            translator: OnceLock::new(),
         })
     }
 
@@ -247,6 +266,7 @@ impl Engine {
             shadow: None,
             guests: std::ptr::null_mut(),
             drain_fd: -1,
+            hot: None,
         });
         self.busy.store(false, Ordering::Release);
     }
@@ -264,6 +284,14 @@ impl Engine {
         for site in self.sites.all() {
             site.steps.store(0, Ordering::Relaxed);
         }
+        let hot = lent.hot.filter(|_| lent.recording.is_by_thread());
+        if hot.is_some() {
+            self.start_translator();
+        }
+        if let Some(translator) = self.translator() {
+            let arena = lent.shadow.as_ref().map(|shadow| (lent.session, shadow));
+            translator.set_arena(arena.filter(|_| hot.is_some()), hot);
+        }
         self.arena_base
             .store(lent.session.arena_base, Ordering::Relaxed);
         self.arena_len
@@ -275,6 +303,25 @@ impl Engine {
         self.drain_fd.store(lent.drain_fd, Ordering::Relaxed);
         self.recording
             .store(lent.recording as u32, Ordering::SeqCst);
+    }
+
+    /// What translates hot code, once a session wanted it and this host allows it.
+    /// Async-signal-safe.
+    pub(crate) fn translator(&self) -> Option<&Translator> {
+        self.translator.get()?.as_ref().ok()
+    }
+
+    /// Why hot code cannot be translated here, if a session wanted it.
+    pub(crate) fn no_translator(&self) -> Option<&str> {
+        self.translator.get()?.as_ref().err().map(String::as_str)
+    }
+
+    fn start_translator(&self) {
+        // For tests: what happens when the cache is full.
+        let capacity = std::env::var("FFITRACE_CODE_CACHE").ok();
+        let capacity = capacity.and_then(|bytes| bytes.parse().ok());
+        self.translator
+            .get_or_init(|| Translator::new(capacity).map_err(|error| error.to_string()));
     }
 
     /// How many segments of the arena are mapped.

@@ -23,6 +23,7 @@ use super::{
     frame::{Frame, RDI},
     gate,
     guard::Reason,
+    hot,
     safe::{self, Safe},
     signal_calls::bit,
     signals::END_CALL,
@@ -118,6 +119,7 @@ pub(super) fn thread(dispatched: &Dispatched<'_>, frame: &mut Frame<'_>) {
     } else {
         block.mapping
     };
+    hot::detach(safe);
     // SAFETY: the thread has come to its end, with all signals blocked, and nobody else uses its
     // block. Of length 0, munmap does nothing.
     unsafe { gate::exit(safe, base, len, status) }

@@ -237,6 +237,13 @@ impl Frame<'_> {
         }
     }
 
+    /// Takes over all general registers, rip and flags.
+    pub(super) fn set_regs(&mut self, regs: &Regs) {
+        let mut context = self.read();
+        context.set_regs(regs);
+        self.write(&context);
+    }
+
     /// The signal mask that the thread goes on with: the kernel's 64 bits of it.
     pub fn mask(&self) -> u64 {
         // SAFETY: `sigset_t` is at least 8 bytes; the kernel uses its first 8.

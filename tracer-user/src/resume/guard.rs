@@ -24,6 +24,7 @@ use tracer_ebpf::Regs;
 
 use super::{
     block::{Block, NativeStack},
+    hot,
     safe::{self, Safe},
     signals, thread,
 };
@@ -228,6 +229,7 @@ impl Drop for OwnBlock {
         if thread::state(safe, in_call) {
             return;
         }
+        hot::detach(safe);
         thread::state(safe, |state| state.block.set(std::ptr::null_mut()));
         // SAFETY: the kernel forgets the selector and gets back the stack that was in force
         // before, so nobody uses the block any more.

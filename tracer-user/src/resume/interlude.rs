@@ -23,6 +23,7 @@ use super::{
     engine::{Engine, Recording},
     exit,
     guard::{Guard, Reason},
+    hot,
     safe::{self, Safe},
     signals, thread,
 };
@@ -60,6 +61,7 @@ impl Interlude {
         let safe = Safe::promise();
         // SAFETY: the address of this thread's errno is always valid.
         let errno = unsafe { *libc::__errno_location() };
+        hot::left(safe);
         let dispatched = thread::block(safe).is_some_and(|block| block.leave_native());
         let mut cancel = CANCEL_DISABLE;
         // SAFETY: changes this thread's own state and stores what it was.

@@ -2,7 +2,7 @@
 //!
 //! Decoding and encoding allocate, so a handler that meets a new site posts its address and
 //! waits; a helper thread decodes the instruction, writes the displaced copy, enters the site
-//! into the table and wakes the handler.
+//! into the table and wakes the handler. It translates hot code in the same way.
 //!
 //! ```text
 //!  handler: free ─claim─► posted ──wake──► helper: site table, code pages
@@ -11,6 +11,7 @@
 
 use std::{
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
 };
 
@@ -20,7 +21,10 @@ use super::{
     safe::{self, Safe},
     site::{Action, Site},
 };
-use crate::decode::{Decoded, Needs};
+use crate::{
+    decode::{Decoded, Needs},
+    translate::Wanted,
+};
 
 /// Threads that can wait for a site at once; more of them take turns.
 const REQUESTS: usize = 64;
@@ -30,10 +34,16 @@ const CLAIMED: u32 = 1;
 const POSTED: u32 = 2;
 const DONE: u32 = 3;
 
+/// A request for a site; any other number asks for a translation.
+const SITE: u32 = u32::MAX;
+
 struct Request {
     state: AtomicU32,
     ip: AtomicU64,
+    /// [`SITE`], or what a translation is [`Wanted`] for.
+    what: AtomicU32,
     site: AtomicPtr<Site>,
+    translated: AtomicU64,
 }
 
 /// Requests of handlers to the helper thread.
@@ -49,7 +59,9 @@ impl PrepareQueue {
                 Request {
                     state: AtomicU32::new(FREE),
                     ip: AtomicU64::new(0),
+                    what: AtomicU32::new(SITE),
                     site: AtomicPtr::new(std::ptr::null_mut()),
+                    translated: AtomicU64::new(0),
                 }
             }; REQUESTS],
             posted: AtomicU32::new(0),
@@ -58,17 +70,29 @@ impl PrepareQueue {
 
     /// The site at `ip`, prepared by the helper thread. Async-signal-safe.
     pub(super) fn ask(&self, safe: Safe, ip: u64) -> &'static Site {
+        let take = |request: &Request| request.site.load(Ordering::Acquire);
+        super::site::leaked(self.request(safe, ip, SITE, take))
+    }
+
+    /// Where `ip` is translated, by the helper thread; 0 where it is not. Async-signal-safe.
+    pub(super) fn translate(&self, safe: Safe, ip: u64, wanted: Wanted) -> u64 {
+        let take = |request: &Request| request.translated.load(Ordering::Acquire);
+        self.request(safe, ip, wanted as u32, take)
+    }
+
+    fn request<T>(&self, safe: Safe, ip: u64, what: u32, take: impl FnOnce(&Request) -> T) -> T {
         let request = self.claim(safe);
         request.ip.store(ip, Ordering::Relaxed);
+        request.what.store(what, Ordering::Relaxed);
         request.state.store(POSTED, Ordering::Release);
         self.posted.fetch_add(1, Ordering::AcqRel);
         safe::wake(safe, &self.posted);
         while request.state.load(Ordering::Acquire) != DONE {
             safe::wait(safe, &request.state, POSTED);
         }
-        let site = request.site.load(Ordering::Acquire);
+        let result = take(request);
         request.state.store(FREE, Ordering::Release);
-        super::site::leaked(site)
+        result
     }
 
     fn claim(&self, safe: Safe) -> &Request {
@@ -96,10 +120,7 @@ impl PrepareQueue {
                 let posted = self.posted.load(Ordering::Acquire);
                 for request in &self.requests {
                     if request.state.load(Ordering::Acquire) == POSTED {
-                        let site = make_site(engine, request.ip.load(Ordering::Relaxed));
-                        request
-                            .site
-                            .store(std::ptr::from_ref(site).cast_mut(), Ordering::Release);
+                        request.answer(engine);
                         request.state.store(DONE, Ordering::Release);
                         safe::wake(safe, &request.state);
                     }
@@ -110,6 +131,30 @@ impl PrepareQueue {
             }
         })?;
         Ok(())
+    }
+}
+
+impl Request {
+    /// Does what is asked for.
+    fn answer(&self, engine: &Engine) {
+        let ip = self.ip.load(Ordering::Relaxed);
+        let wanted = match self.what.load(Ordering::Relaxed) {
+            SITE => {
+                let site = std::ptr::from_ref(make_site(engine, ip)).cast_mut();
+                return self.site.store(site, Ordering::Release);
+            }
+            0 => Wanted::Site,
+            1 => Wanted::Direct,
+            2 => Wanted::Indirect,
+            _ => Wanted::Return,
+        };
+        // Who asks waits for an answer, whatever happens, and can do without a translation.
+        let translate = || {
+            let translator = engine.translator();
+            translator.map_or(0, |translator| translator.translate(ip, wanted))
+        };
+        let translated = catch_unwind(AssertUnwindSafe(translate)).unwrap_or(0);
+        self.translated.store(translated, Ordering::Release);
     }
 }
 
@@ -136,6 +181,8 @@ fn make_site(engine: &Engine, ip: u64) -> &'static Site {
             reach: (decoded.instruction().memory_size().size() as u64).max(1),
             action: displaced::place(&engine.code, &decoded),
             steps: AtomicU64::new(0),
+            faults: AtomicU32::new(0),
+            translated: AtomicU64::new(0),
         },
         Err(_) => Site {
             ip,
@@ -147,6 +194,8 @@ fn make_site(engine: &Engine, ip: u64) -> &'static Site {
             reach: 1,
             action: Action::Step,
             steps: AtomicU64::new(0),
+            faults: AtomicU32::new(0),
+            translated: AtomicU64::new(0),
         },
     };
     engine.sites.insert(site)

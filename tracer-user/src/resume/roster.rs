@@ -170,7 +170,7 @@ impl Roster {
         }
     }
 
-    fn is_inside(&self, tid: u32) -> bool {
+    pub(super) fn is_inside(&self, tid: u32) -> bool {
         self.find(tid)
             .is_some_and(|slot| slot.ours.load(SeqCst) != 0 || slot.inside.load(SeqCst) != 0)
     }

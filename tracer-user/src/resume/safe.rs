@@ -207,6 +207,20 @@ pub fn segment_bases(safe: Safe) -> (u64, u64) {
     (get(ARCH_GET_FS), get(ARCH_GET_GS))
 }
 
+/// Sends this thread a signal once more, with the info that it came with; false where it cannot be.
+pub(super) fn signal_again(
+    safe: Safe,
+    tid: u32,
+    signal: i32,
+    info: *const libc::siginfo_t,
+) -> bool {
+    let process = process_id(safe) as u64;
+    let args = [process, tid.into(), signal as u64, info as u64, 0, 0];
+    // SAFETY: the kernel reads the info, which it has filled in itself. To oneself any may be sent
+    // (kernel/signal.c, do_rt_tgsigqueueinfo).
+    unsafe { raw(safe, libc::SYS_rt_tgsigqueueinfo, args) == 0 }
+}
+
 /// Changes this thread's signal mask, the kernel's 64 bits of it, and returns the one before.
 pub(super) fn set_mask(safe: Safe, mask: u64) -> u64 {
     let mut before = 0u64;

@@ -25,7 +25,9 @@ use super::{
     dispatch,
     ending::end,
     engine::Engine,
+    finish,
     frame::{Context, Frame},
+    hot,
     install::{self, chain},
     safe::{self, Safe},
     signal_calls::bit,
@@ -92,6 +94,12 @@ fn handle(safe: Safe, signal: i32, info: *mut libc::siginfo_t, context: *mut lib
         };
         ((*info).si_code, addr)
     };
+    if finish::first(safe, engine, &mut frame, signal, info) {
+        return;
+    }
+    if hot::in_translation(safe, engine, &mut frame, signal, code, addr) {
+        return;
+    }
     let block = thread::block(safe);
     if signal == libc::SIGSYS
         && code == dispatch::SYS_USER_DISPATCH
@@ -117,6 +125,9 @@ fn handle(safe: Safe, signal: i32, info: *mut libc::siginfo_t, context: *mut lib
             && unsafe { (*info).si_value().sival_ptr as u64 } == own_value(),
     };
     let verdict = judge(safe, engine, &frame, &raised);
+    if !matches!(verdict, Verdict::Access(_)) {
+        hot::recorded_for_nothing(safe, engine, &frame, &raised);
+    }
     // Whatever happens now, it is not under a step: the step is done, or it crashed.
     step::end(safe, engine, &mut frame);
     match verdict {

@@ -10,7 +10,7 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicPtr, AtomicU64, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
 };
 
 use crate::{
@@ -73,7 +73,14 @@ pub(crate) struct Site {
     pub action: Action,
     /// How often it was single-stepped in this session.
     pub steps: AtomicU64,
+    /// How often it faulted, until it was translated.
+    pub faults: AtomicU32,
+    /// Where it is translated: 0 if it is not yet, [`NEVER`] if it will not be.
+    pub translated: AtomicU64,
 }
+
+/// The site will not be translated.
+pub(super) const NEVER: u64 = 1;
 
 /// All sites of the process.
 pub(crate) struct SiteTable {
@@ -167,6 +174,8 @@ mod tests {
             reach: 1,
             action: Action::Step,
             steps: AtomicU64::new(0),
+            faults: AtomicU32::new(0),
+            translated: AtomicU64::new(0),
         }
     }
 

@@ -25,6 +25,7 @@ use super::{
     engine::Engine,
     frame::{Context, Frame, RAX, RSP},
     gate::{self, Launch},
+    hot,
     refusal::Refused,
     safe::{self, Safe},
     thread,
@@ -269,6 +270,9 @@ unsafe extern "C" fn begin(launch: *mut Launch) -> ! {
         }
     }
     if let Some(engine) = Engine::get() {
+        if !block_ref.guest.get() {
+            hot::attach(safe, engine);
+        }
         engine.leave_handler(safe);
     }
     // SAFETY: the context is a copy of a frame that the kernel built.
@@ -283,6 +287,7 @@ fn keep_thread_state(safe: Safe, make: impl FnOnce() -> i64) -> i64 {
             state.suspended.get(),
             state.block.get(),
             state.tid.get(),
+            state.log.get(),
         )
     });
     let result = make();
@@ -291,6 +296,7 @@ fn keep_thread_state(safe: Safe, make: impl FnOnce() -> i64) -> i64 {
         state.suspended.set(kept.1);
         state.block.set(kept.2);
         state.tid.set(kept.3);
+        state.log.set(kept.4);
     });
     result
 }

@@ -12,6 +12,7 @@
 use std::cell::Cell;
 
 use super::{block::Block, engine::Engine, guard::Guard, roster::Slot, safe::Safe};
+use crate::translate::{Log, Pace};
 
 /// A thread's state.
 pub(super) struct ThreadState {
@@ -30,12 +31,23 @@ pub(super) struct ThreadState {
     pub(super) stepping: Cell<bool>,
     /// Address of the instruction that is stepped, if it is done in parts, or 0.
     pub(super) parts: Cell<u64>,
+    /// Whether the copy that this thread is in is stepped to its end, with signals blocked.
+    pub(super) finishing: Cell<bool>,
     /// Signal mask to go back to after the step.
     pub(super) mask: Cell<u64>,
     /// Whether the thread belongs to ffitrace itself.
     pub(super) ours: Cell<bool>,
     /// The thread's place in the roster, once it has one.
     pub(super) slot: Cell<Option<&'static Slot>>,
+    /// The thread's log, if its code may be translated.
+    pub(super) log: Cell<Option<Log<'static>>>,
+    /// The site by which it last went into translated code, and the log pointer then.
+    pub(super) entered: Cell<(u64, u64)>,
+    /// Address of an instruction that its translation was left at, so that it has to be run where it
+    /// is; or 0.
+    pub(super) put_back: Cell<u64>,
+    /// Whether being in translated code pays.
+    pub(super) pace: Pace,
 }
 
 thread_local! {
@@ -48,9 +60,14 @@ thread_local! {
             tid: Cell::new(0),
             stepping: Cell::new(false),
             parts: Cell::new(0),
+            finishing: Cell::new(false),
             mask: Cell::new(0),
             ours: Cell::new(false),
             slot: Cell::new(None),
+            log: Cell::new(None),
+            entered: Cell::new((0, 0)),
+            put_back: Cell::new(0),
+            pace: Pace::new(),
         }
     };
 }
@@ -91,7 +108,11 @@ pub(super) fn adopt(safe: Safe, block: *mut Block, guest: bool) {
         state.block.set(block);
         state.tid.set(0);
         state.stepping.set(false);
+        state.finishing.set(false);
         state.ours.set(false);
+        state.log.set(None);
+        state.entered.set((0, 0));
+        state.put_back.set(0);
     });
 }
 

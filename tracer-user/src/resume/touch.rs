@@ -13,11 +13,11 @@ use tracer_ebpf::{LAYOUT_VERSION, RecordHeader, Session, TouchRecord, kind, touc
 
 use super::{
     engine::{Engine, Recording},
-    gate,
+    gate, hot,
     safe::Safe,
     thread,
 };
-use crate::{access::AccessKind, syscall::Touch};
+use crate::{access::AccessKind, syscall::Touch, translate::Mark};
 
 /// Reports touches of one system call.
 pub(super) struct Reporter<'a> {
@@ -129,6 +129,7 @@ impl<'a> Reporter<'a> {
                 );
             }
         }
+        hot::mark(safe, engine, Mark::Take);
         engine.make_room(safe);
     }
 }

@@ -12,7 +12,11 @@ use crate::{
     backend::Recorder,
     pipeline::Pipeline,
     resume::{CallKey, Engine, Reason, safe::Safe},
+    translate::Translator,
 };
+
+/// How often threads in translated code are looked at.
+const PERIOD: Duration = Duration::from_millis(5);
 
 /// What the calling thread and the agent thread take turns at.
 pub(super) struct Draining {
@@ -26,7 +30,10 @@ impl Draining {
         engine.drain_begins();
         let number = engine.stop.drain_begins();
         let pipeline = &mut self.pipeline;
-        if self.recorder.drain(&mut |record| pipeline.feed(record)) > 0 {
+        let records = self.recorder.drain(&mut |record| pipeline.feed(record));
+        // After the records: what a log marks of them is there by now.
+        let entries = pipeline.read_logs();
+        if records > 0 || entries {
             engine.drain_ended();
         }
         if engine.stop.is_armed() && pipeline.is_idle() {
@@ -68,6 +75,8 @@ pub(super) fn run(
         let mut requests = [0; 64];
         // Calls in the middle of others may have limits of their own.
         let mut watched: Vec<(CallKey, Instant)> = Vec::new();
+        // Whether translated code pays is looked at while there are threads in it.
+        let mut look: Option<tokio::time::Instant> = None;
         loop {
             let first = watched.iter().map(|(_, deadline)| *deadline).min();
             let deadline = first.map(tokio::time::Instant::from_std);
@@ -76,6 +85,15 @@ pub(super) fn run(
                     // Nothing to read is a spurious wake-up; draining once more is harmless.
                     let _ = wake.try_read(&mut requests);
                     draining.lock().unwrap_or_else(PoisonError::into_inner).drain(engine);
+                    if look.is_none() && engine.translator().is_some_and(Translator::is_looking) {
+                        look = Some(tokio::time::Instant::now() + PERIOD);
+                    }
+                }
+                () = tokio::time::sleep_until(look.unwrap_or_else(tokio::time::Instant::now)),
+                    if look.is_some() =>
+                {
+                    let again = engine.look_at_threads();
+                    look = again.then(|| tokio::time::Instant::now() + PERIOD);
                 }
                 command = inbox.recv() => match command {
                     Some(Command::Watch(key, deadline)) => watched.push((key, deadline)),

@@ -15,6 +15,7 @@ use super::{TraceSession, agent::Draining, stats::Mark};
 use crate::{
     access::{AccessKind, Refused},
     backend::BackendError,
+    translate::Logs,
 };
 
 /// How long the end of a call waits for records of other threads that are still on their way.
@@ -45,9 +46,14 @@ impl TraceSession {
     pub(super) fn mark(&self, draining: &mut Draining) -> Result<Mark, BackendError> {
         // Before the kernel's count, which may only be larger then.
         let handled = self.engine.handled.load(Ordering::Acquire);
+        // Before the drain, which finds at least as many: more of a thread that goes on.
+        let logs = self.engine.translator().map(|translator| &translator.logs);
+        let logged = logs.map_or(0, Logs::entries);
         draining.drain(self.engine);
+        let logged = logs.map_or(0, Logs::entries_read).max(logged);
         Ok(Mark {
             handled,
+            logged,
             emitted: draining.recorder.emitted()?,
             totals: draining.pipeline.totals(),
             steps: self.engine.steps.load(Ordering::Relaxed),

@@ -23,6 +23,7 @@ use crate::{
     },
     pipeline::{Pipeline, SharedSink},
     resume::{Engine, Lent, Recording},
+    translate,
 };
 
 /// Why there is no session, or no call in it.
@@ -80,6 +81,7 @@ impl TraceSession {
             shadow: Some(place.shadow),
             guests: std::ptr::null_mut(),
             drain_fd: wake.as_raw_fd(),
+            hot: Some(translate::DEFAULT_HOT),
         };
         engine.set_segments(place.segments as u64);
         let recorder: Box<dyn Recorder> = match backend {
@@ -108,6 +110,8 @@ impl TraceSession {
             sink,
             Arc::clone(&progress),
         );
+        let by_thread = recorder.recording().is_by_thread();
+        let pipeline = pipeline.with_logs(engine.translator().filter(|_| by_thread));
         let draining = Arc::new(Mutex::new(Draining { recorder, pipeline }));
         let (commands, inbox) = mpsc::unbounded_channel();
         let agent = {

@@ -5,7 +5,8 @@ use crate::{backend::Emitted, pipeline::Totals};
 /// What one call cost and yielded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallStats {
-    /// Faults that the producer counted, and refusals that have none.
+    /// Faults that the producer counted, accesses that translated code logged, and refusals that
+    /// have neither.
     pub emitted: u64,
     /// Of those, faults that became events.
     pub delivered: u64,
@@ -15,6 +16,8 @@ pub struct CallStats {
     pub dropped: u64,
     /// Of those emitted, page faults of native code's own instructions.
     pub faults: u64,
+    /// Of those emitted, accesses that translated code made and logged itself.
+    pub translated: u64,
     /// Access events.
     pub events: u64,
     /// Of those, reads.
@@ -39,6 +42,7 @@ impl CallStats {
         self.rejected += later.rejected;
         self.dropped += later.dropped;
         self.faults += later.faults;
+        self.translated += later.translated;
         self.events += later.events;
         self.reads += later.reads;
         self.writes += later.writes;
@@ -72,6 +76,8 @@ pub(super) struct Mark {
     pub(super) uncopied: u64,
     pub(super) foreign: u64,
     pub(super) handled: u64,
+    /// Entries of logs.
+    pub(super) logged: u64,
     pub(super) failed: u64,
 }
 
@@ -89,8 +95,10 @@ impl Mark {
         let failed = self.totals.failed_syscalls - before.totals.failed_syscalls;
         let emitted = self.emitted.emitted - before.emitted.emitted;
         let touches = self.totals.touches - before.totals.touches;
+        let translated = self.logged - before.logged;
         CallStats {
-            emitted: emitted + failed,
+            emitted: emitted + failed + translated,
+            translated,
             faults: emitted.saturating_sub(touches),
             delivered: self.totals.delivered - before.totals.delivered,
             rejected: self.totals.rejected - before.totals.rejected,

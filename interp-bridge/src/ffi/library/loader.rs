@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
-use tracer_user::symbols::Mark;
+use tracer_user::{session::TraceSession, symbols::Mark};
 
 /// The public part of the loader's `struct link_map` (link.h).
 #[repr(C)]
@@ -67,9 +67,11 @@ pub(super) fn open(name: &OsStr) -> Result<Loaded, String> {
 ///
 /// The caller has seen to it that nobody uses the library through this handle any more.
 pub(super) fn close(handle: usize) -> bool {
-    // SAFETY: the handle comes from `open` and is given back once, since the library's state
-    // forgets it. Destructors run, as the module's docs say.
-    unsafe { libc::dlclose(handle as *mut c_void) == 0 }
+    // SAFETY: a handle of `open` that was not closed yet; see the module for what runs.
+    let closed = unsafe { libc::dlclose(handle as *mut c_void) == 0 };
+    // What comes to lie there is other code.
+    TraceSession::code_changed();
+    closed
 }
 
 /// `dlsym`, or `dlvsym` for a version: the address of a symbol.

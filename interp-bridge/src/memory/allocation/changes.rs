@@ -35,6 +35,26 @@ impl Allocation {
         }
     }
 
+    /// The same for `count` accesses of one kind, each `stride` bytes after the one before and none
+    /// touching another; all that is read is initialised.
+    pub(in crate::memory) fn mark_strided(
+        &mut self,
+        first: Range<u64>,
+        stride: u64,
+        count: u64,
+        access: &Access,
+    ) {
+        let (start, len) = (first.start, first.end - first.start);
+        let sets = match (access.kind, access.certain) {
+            (AccessKind::Read, _) => [Some(&mut self.read), None],
+            (AccessKind::Write, true) => [Some(&mut self.init), Some(&mut self.written)],
+            (AccessKind::Write, false) => [Some(&mut self.maybe_written), None],
+        };
+        for set in sets.into_iter().flatten() {
+            set.insert_strided(start, len, stride, count);
+        }
+    }
+
     /// Takes down that a coverage set changed. Returns false if that was known.
     pub(in crate::memory) fn touch(&mut self) -> bool {
         let before = std::mem::replace(&mut self.touched, true);

@@ -15,7 +15,9 @@ mod words;
 
 use std::ops::Range;
 
-use words::{CHUNK, Chunk, low_bits, next_in, next_in_chunks, set_chunks, set_words, words_of};
+use words::{
+    CHUNK, Chunk, add_in_chunks, low_bits, next_in, next_in_chunks, set_chunks, set_words, words_of,
+};
 
 /// A set of the offsets `0..len`.
 #[derive(Clone, Debug)]
@@ -85,6 +87,52 @@ impl ByteSet {
     #[inline]
     pub fn insert(&mut self, range: Range<u64>) -> u64 {
         self.change::<true>(range)
+    }
+
+    /// Adds `count` ranges of `len` offsets, each `stride` after the one before, of which the first
+    /// begins at `start`; all of them within the allocation, and none touching another.
+    pub fn insert_strided(&mut self, start: u64, len: u64, stride: u64, count: u64) {
+        let (mut word, mut mask) = (start / 64, 0);
+        for index in 0..count {
+            let (from, to) = (start + index * stride, start + index * stride + len);
+            if from / 64 != word {
+                self.insert_in_word(word, mask);
+                (word, mask) = (from / 64, 0);
+            }
+            if (to - 1) / 64 == word {
+                mask |= low_bits(to - word * 64) & !low_bits(from % 64);
+            } else {
+                self.insert(from..to);
+            }
+        }
+        self.insert_in_word(word, mask);
+    }
+
+    /// Adds the offsets of a word of 64 that `mask` has bits for.
+    fn insert_in_word(&mut self, word: u64, mask: u64) {
+        if mask == 0 || self.is_full() {
+            return;
+        }
+        if matches!(self.repr, Repr::Empty) {
+            self.unfold();
+        }
+        let add = |word: &mut u64| {
+            let new = mask & !*word;
+            if new == 0 {
+                return 0;
+            }
+            *word |= mask;
+            u64::from(new.count_ones())
+        };
+        self.count += match &mut self.repr {
+            Repr::Word(word) => add(word),
+            Repr::Words(words) => add(&mut words[word as usize]),
+            Repr::Chunks(chunks) => add_in_chunks(chunks, self.len, word, mask),
+            Repr::Empty | Repr::Full => 0,
+        };
+        if self.count == self.len {
+            self.repr = Repr::Full;
+        }
     }
 
     /// Takes a range out. Returns how many offsets were in the set.

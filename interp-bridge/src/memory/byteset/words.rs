@@ -40,9 +40,13 @@ pub(super) fn words_of(len: u64, fill: u64) -> Vec<u64> {
 #[inline]
 pub(super) fn set_words<const ADD: bool>(words: &mut [u64], start: u64, end: u64) -> u64 {
     let change = |word: &mut u64, mask: u64| {
-        let before = *word;
-        *word = if ADD { before | mask } else { before & !mask };
-        u64::from((before ^ *word).count_ones())
+        let changed = if ADD { mask & !*word } else { mask & *word };
+        // Mostly nothing changes, and memory that is only read is cheaper.
+        if changed == 0 {
+            return 0;
+        }
+        *word ^= changed;
+        u64::from(changed.count_ones())
     };
     let (first, last) = ((start / 64) as usize, ((end - 1) / 64) as usize);
     let (low, high) = (!low_bits(start % 64), low_bits((end - 1) % 64 + 1));
@@ -96,6 +100,29 @@ pub(super) fn set_chunks<const ADD: bool>(
         }
     }
     changed
+}
+
+/// Sets bits of one word in the chunks of a set of `len` offsets; returns how many are new.
+pub(super) fn add_in_chunks(chunks: &mut [Chunk], len: u64, word: u64, mask: u64) -> u64 {
+    let index = word / WORDS as u64;
+    let chunk_len = CHUNK.min(len - index * CHUNK);
+    let chunk = &mut chunks[index as usize];
+    if matches!(chunk, Chunk::Full) {
+        return 0;
+    }
+    let words = chunk.words_mut(chunk_len);
+    let cell = &mut words.words[(word % WORDS as u64) as usize];
+    let new = mask & !*cell;
+    if new == 0 {
+        return 0;
+    }
+    let new = u64::from(new.count_ones());
+    *cell |= mask;
+    words.count += new;
+    if words.count == chunk_len {
+        *chunk = Chunk::Full;
+    }
+    new
 }
 
 impl Chunk {

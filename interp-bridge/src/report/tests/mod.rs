@@ -5,7 +5,7 @@ mod programs;
 
 use tracer_user::access::AccessKind;
 
-use super::bench::{BenchReport, BenchRow, Unit};
+use super::bench::{BenchReport, BenchRow, LeftOut, Unit};
 use super::doctor::{CheckState, DoctorBackend, DoctorCheck, DoctorReport};
 use super::events::{EventLine, EventsError, EventsWriter};
 use super::map;
@@ -47,6 +47,7 @@ fn report(allocations: Vec<Allocation>, violations: Vec<Violation>) -> CallRepor
         violations,
         overreads: Vec::new(),
         stepped: Vec::new(),
+        translations: Vec::new(),
         native_heap: None,
         stats: Stats {
             calls: 1,

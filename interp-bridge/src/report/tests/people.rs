@@ -224,18 +224,53 @@ fn bench_and_doctor_fit_a_terminal() {
         accesses: 1_000_000,
         ns_per_access: ns,
         accesses_per_s: 1e9 / ns,
+        ns_above_none: Some(ns - 0.31),
         ratio_to_none: Some(ns / 0.31),
         ratio_to_ptrace: Some(ns / 19_000.0),
+        ratio_to_bare: None,
+        accesses_each: None,
+        size: None,
+        note: None,
+    };
+    let run = |backend: &str, ns, size: Option<u64>| BenchRow {
+        question: "a library".into(),
+        unit: Unit::Run,
+        accesses_each: Some(1234),
+        size,
+        note: size.map(|_| "8 KiB instead of 1 MiB, for want of time".into()),
+        ..row(backend, ns)
+    };
+    let bare = |backend: &str, ns| BenchRow {
+        question: "a fault".into(),
+        unit: Unit::Fault,
+        ns_above_none: None,
+        ratio_to_none: None,
+        ratio_to_bare: Some(ns / 2600.0),
+        ..row(backend, ns)
     };
     let rows = vec![
         row("none", 0.31),
         row("inproc", 2700.0),
         row("ptrace", 19_000.0),
+        run("none", 1e8, None),
+        run("ebpf", 123_456_789.0, None),
+        run("ptrace", 1.9e9, Some(8)),
+        bare("ebpf", 3100.0),
+        bare("bare", 2600.0),
     ];
+    let left_out = |question: &str, backend: &str| LeftOut {
+        question: question.into(),
+        backend: backend.into(),
+        why: "it steps `rep movsb` byte by byte, so that a copy would take some 10 s".into(),
+    };
     let bench = BenchReport {
         schema: 1,
         notes: vec!["2 cores, Linux 6.18".into()],
         rows,
+        left_out: vec![
+            left_out("a library", "inproc"),
+            left_out("a question without rows", "ebpf"),
+        ],
     };
     let mut out = Vec::new();
     bench::write_text(&mut out, &bench, Theme::PLAIN).unwrap_or_else(|e| panic!("{e}"));
@@ -273,9 +308,23 @@ fn bench_and_doctor_fit_a_terminal() {
     }
     assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
     assert!(
-        text.contains("inproc      1,000,000       2.70 us         370k      8,710x       0.14x"),
+        text.contains(
+            "inproc       1,000,000     2.70 us     2.70 us      370k     8,710x      0.14x"
+        ),
         "{text}"
     );
+    assert!(
+        text.contains("ebpf         1,000,000     3.10 us           -      323k      1.19x"),
+        "{text}"
+    );
+    for remark in [
+        "1,234 accesses a run (counted); each adds 100 us under ebpf",
+        "ptrace: 8 KiB instead of 1 MiB, for want of time",
+        "inproc was left out: it steps `rep movsb`",
+        "a question without rows\n  ebpf was left out: it steps",
+    ] {
+        assert!(text.contains(remark), "{remark}: {text}");
+    }
     assert!(text.contains("help: run it as"), "{text}");
     assert!(text.contains("(needed by ebpf)"), "{text}");
 }

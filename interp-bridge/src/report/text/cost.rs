@@ -79,6 +79,8 @@ impl Text<'_> {
             );
             lines.extend(wrap(&all, WIDTH, &[' ']));
             lines.extend(self.stepped());
+            let translations = self.report.translations.iter();
+            lines.extend(translations.flat_map(|line| wrap(line, WIDTH, &[' '])));
         }
         lines.extend(self.native_heap());
         if let Some(note) = &self.report.backend_note {

@@ -15,6 +15,7 @@ use std::{io, sync::atomic::Ordering};
 use super::{Engine, Recording};
 use crate::resume::{
     guard::{self, Crash, Guard, Reason},
+    hot,
     safe::Safe,
     signals, thread,
 };
@@ -61,6 +62,9 @@ impl Engine {
         {
             return Some(crash);
         }
+        if let Some(engine) = Engine::get() {
+            hot::attach(safe, engine);
+        }
         let mut own = std::ptr::null_mut();
         // SAFETY: the caller's promise is the one that `call_guarded` asks for.
         let result = unsafe {
@@ -83,6 +87,7 @@ impl Engine {
             };
             guard::call_guarded(f, data, traced, started, ended)
         };
+        hot::left(safe);
         // Others are calls in the middle of this one, on this thread or another.
         let null = std::ptr::null_mut();
         let outermost = self
