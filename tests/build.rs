@@ -8,6 +8,7 @@
 //! unwind                  ──► libfx_unwind.so    -O2 -g
 //! preload                 ──► libfx_preload.so   -O2 -g
 //! dep, uses_dep           ──► libfx_dep.so, libfx_uses_dep.so (linked to it)
+//! hot_flow, … hot_exceptions ──► libfx_hot.so, libfx_hot_cpp.so; hot_plugin ──► libfx_hot_{a,b}.so
 //! heap, heap_cpp          ──► libfx_heap.so, libfx_heap_cpp.so (of the bridge's own tests)
 //! sweep                   ──► libfx_sweep.so, libfx_sweep_musl.so (musl's functions inside)
 //! lib_png, lib_lz4, …     ──► libfx_png.so, libfx_lz4.so, … (linked to the real library)
@@ -56,6 +57,9 @@ fn main() {
     println!("cargo:rerun-if-changed={}", native.display());
     println!("cargo:rustc-env=FFITRACE_NATIVE_SRC={}", native.display());
     println!("cargo:rustc-env=FFITRACE_NATIVE_LIB={}", out.display());
+    // The tests of hot code write programs of their own.
+    let compiler = cc::Build::new().no_default_flags(true).get_compiler();
+    println!("cargo:rustc-env=FFITRACE_CC={}", compiler.path().display());
 
     let sources = |names: &[&str]| -> Vec<PathBuf> {
         names
@@ -90,9 +94,23 @@ fn main() {
     println!("cargo:rerun-if-changed={}", heap.display());
     let plain = ["-O1", "-w", "-fvisibility=default"];
     shared(&out, "fx_heap", &[heap.join("heap.c")], &plain, &[]);
-    let cpp = ["-O1", "-w", "-fvisibility=default", "-std=c++17"];
     let source = [heap.join("heap.cpp")];
-    shared(&out, "fx_heap_cpp", &source, &cpp, &["-lstdc++"]);
+    shared(&out, "fx_heap_cpp", &source, &plain, &["-lstdc++"]);
+
+    let hot = sources(&["hot_crash", "hot_flow", "hot_signals"]);
+    shared(&out, "fx_hot", &hot, &["-O2"], &["-ldl"]);
+    let source = [native.join("hot_exceptions.cpp")];
+    shared(&out, "fx_hot_cpp", &source, &["-O2"], &["-lstdc++"]);
+    for (name, instruction) in [("fx_hot_a", "addl"), ("fx_hot_b", "xorl")] {
+        let define = format!("-DPLUGIN=\"{instruction}\"");
+        shared(
+            &out,
+            name,
+            &sources(&["hot_plugin"]),
+            &["-O2", &define],
+            &[],
+        );
+    }
 
     let sweep = sources(&["sweep"]);
     shared(&out, "fx_sweep", &sweep, &["-O2", "-fno-builtin"], &[]);
@@ -150,15 +168,15 @@ fn compile(
 ) -> Result<(), String> {
     let compiler = cc::Build::new().no_default_flags(true).get_compiler();
     let mut command = compiler.to_command();
+    let cpp = sources.iter().any(|source| {
+        source
+            .extension()
+            .is_some_and(|extension| extension == "cpp")
+    });
+    let standard = if cpp { "-std=c++17" } else { "-std=gnu11" };
     command
         .args([
-            "-g",
-            "-fPIC",
-            "-shared",
-            "-pthread",
-            "-std=gnu11",
-            "-Wall",
-            "-Wextra",
+            "-g", "-fPIC", "-shared", "-pthread", standard, "-Wall", "-Wextra",
         ])
         // Bad accesses and endless recursion are what the fixtures are for.
         .args([

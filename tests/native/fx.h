@@ -14,6 +14,8 @@
 
 #define EXPORT __attribute__((visibility("default"), noinline, used))
 #define HIDDEN __attribute__((visibility("hidden"), noinline, used))
+/* For data and for what assembly defines. */
+#define OURS __attribute__((visibility("hidden")))
 
 /* The first address at or after `p` that is a multiple of `align`. */
 static inline char *fx_align(const void *p, uintptr_t align) {

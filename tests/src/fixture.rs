@@ -30,6 +30,10 @@ pub enum Lib {
     Heap,
     /// The same in C++.
     HeapCpp,
+    /// Hot loops, and what may happen in them.
+    Hot,
+    /// Exceptions out of hot loops.
+    HotCpp,
     /// Linked to libcrypto.
     Crypto,
     /// Linked to libjpeg.
@@ -59,6 +63,8 @@ impl Lib {
             Lib::SweepMusl => "libfx_sweep_musl.so",
             Lib::Heap => "libfx_heap.so",
             Lib::HeapCpp => "libfx_heap_cpp.so",
+            Lib::Hot => "libfx_hot.so",
+            Lib::HotCpp => "libfx_hot_cpp.so",
             Lib::Crypto => "libfx_crypto.so",
             Lib::Jpeg => "libfx_jpeg.so",
             Lib::Lz4 => "libfx_lz4.so",

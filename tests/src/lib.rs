@@ -20,6 +20,7 @@ pub mod host;
 pub mod outcome;
 pub mod process;
 pub mod report;
+pub mod stream;
 pub mod suite;
 pub mod without_dispatch;
 
