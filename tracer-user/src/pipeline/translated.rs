@@ -38,6 +38,8 @@ pub(super) struct Merging {
     threads: HashMap<u32, Thread>,
     /// Records that wait in `threads`.
     pub(super) waiting: u64,
+    /// Their threads, in the order in which the records came.
+    order: VecDeque<u32>,
     /// The loop that is told at the moment.
     positions: Vec<Repeated>,
     seen: Seen,
@@ -49,6 +51,7 @@ impl Merging {
             translator,
             threads: HashMap::new(),
             waiting: 0,
+            order: VecDeque::new(),
             positions: Vec::new(),
             seen: Seen::new(),
         }
@@ -65,6 +68,7 @@ impl Merging {
         });
         thread.records.push_back(record);
         self.waiting += 1;
+        self.order.push_back(tid);
         None
     }
 }
@@ -97,13 +101,38 @@ impl Pipeline {
         let sink = std::sync::Arc::clone(&self.sink);
         let mut sink = lock(&sink);
         let mut any = false;
+        // Records of several threads in the order in which they were made, as far as their marks
+        // are there.
+        let order = self
+            .merging
+            .as_mut()
+            .map(|merging| std::mem::take(&mut merging.order));
+        for tid in order.into_iter().flatten() {
+            let log = translator.logs.find(tid);
+            let mut one = 1;
+            if let Some(log) = log {
+                any |= self.read_log(&log, &mut one, &mut *sink);
+            }
+            if one > 0
+                && let Some(merging) = self.merging.as_mut()
+                && merging
+                    .threads
+                    .get(&tid)
+                    .is_some_and(|thread| !thread.records.is_empty())
+            {
+                merging.order.push_back(tid);
+            }
+        }
         for log in translator.logs.all() {
-            any |= self.read_log(&log, &mut *sink);
+            let mut all = usize::MAX;
+            any |= self.read_log(&log, &mut all, &mut *sink);
         }
         any
     }
 
-    fn read_log(&mut self, log: &Log<'_>, sink: &mut dyn EventSink) -> bool {
+    /// Reads a log, up to so many of its records at most; what is left of that number says how many
+    /// there were.
+    fn read_log(&mut self, log: &Log<'_>, most: &mut usize, sink: &mut dyn EventSink) -> bool {
         let tid = log.tid();
         // Taken out, so that the pipeline can be used meanwhile.
         let mut thread = match self.merging.as_mut() {
@@ -115,7 +144,7 @@ impl Pipeline {
         };
         // If it has ended by now, all marks of it are there; a record may yet be missing.
         let ended = log.has_ended();
-        let taken = log.read(&mut |words| self.words(tid, words, &mut thread, sink));
+        let taken = log.read(&mut |words| self.words(tid, words, &mut thread, most, sink));
         let over = ended && thread.records.is_empty() && log.is_read();
         if over {
             log.give_back();
@@ -131,17 +160,19 @@ impl Pipeline {
         tid: u32,
         words: &[u64],
         thread: &mut Thread,
+        most: &mut usize,
         sink: &mut dyn EventSink,
     ) -> usize {
         // The sink is locked: nobody comes between.
         let epoch = sink.epoch();
         let mut at = 0;
-        while at < words.len() {
+        while at < words.len() && *most > 0 {
             if let Some(mark) = Mark::of(words[at]) {
                 if !self.marked(mark, thread, sink) {
                     return at;
                 }
                 at += 1;
+                *most -= 1;
                 continue;
             }
             let entries = words[at..]
@@ -196,6 +227,7 @@ impl Pipeline {
             return;
         };
         merging.waiting = 0;
+        merging.order.clear();
         let mut left = Vec::new();
         for thread in merging.threads.values_mut() {
             left.extend(thread.records.drain(..));
