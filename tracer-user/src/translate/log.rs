@@ -360,7 +360,8 @@ impl Log<'_> {
     /// taken; `each` says how many it takes. Returns how many were taken. One reader at a time.
     pub(crate) fn read(&self, each: &mut dyn FnMut(&[u64]) -> usize) -> usize {
         let mut taken = 0;
-        loop {
+        // As much as a log can hold; a thread that goes on must not keep its reader for ever.
+        for _ in 0..=BUFFERS {
             let index = self.head.reading.load(Ordering::Relaxed) as usize % BUFFERS;
             let read = self.head.read.load(Ordering::Relaxed) as usize;
             let sealed = self.head.sealed[index].load(Ordering::Acquire) as usize;
@@ -403,6 +404,7 @@ impl Log<'_> {
             self.head.reading.store(next as u32, Ordering::Relaxed);
             self.head.sealed[index].store(0, Ordering::Release);
         }
+        taken
     }
 
     /// What is known of where its thread is.
