@@ -85,6 +85,8 @@ pub(super) fn run(
                     // Nothing to read is a spurious wake-up; draining once more is harmless.
                     let _ = wake.try_read(&mut requests);
                     draining.lock().unwrap_or_else(PoisonError::into_inner).drain(engine);
+                    // There may always be more: clocks are looked at in between.
+                    tokio::task::yield_now().await;
                     if look.is_none() && engine.translator().is_some_and(Translator::is_looking) {
                         look = Some(tokio::time::Instant::now() + PERIOD);
                     }
