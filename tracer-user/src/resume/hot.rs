@@ -21,12 +21,10 @@ use super::{
     signals::{ERROR_FETCH, Raised},
     site::{NEVER, Site},
     thread,
+    verdict::SEGV_ACCERR,
 };
 use crate::syscall::Call;
 use crate::translate::{Declined, Help, Log, Mark, Translator, Wanted};
-
-/// `si_code` of a SIGSEGV by protection.
-const SEGV_ACCERR: i32 = 2;
 
 /// Gives the calling thread a log, if a session wants hot code translated: before it runs native
 /// code for the first time. Async-signal-safe.

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// `si_code` of a SIGSEGV by protection.
-const SEGV_ACCERR: i32 = 2;
+pub(super) const SEGV_ACCERR: i32 = 2;
 
 /// What to do about a signal.
 pub(super) enum Verdict {
