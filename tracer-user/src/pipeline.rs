@@ -6,7 +6,7 @@
 //! ```
 //! Faults are decoded in the order of the ring. One whose form needs state that only the
 //! handler sees waits for the handler's aux record, and those behind it wait with it. Records of
-//! threads that have a log wait for their mark in it, see [`translated`].
+//! threads that have a log wait for their mark in it (`translated`).
 
 mod faults;
 mod fold;

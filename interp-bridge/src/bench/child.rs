@@ -59,7 +59,7 @@ impl FromStr for Work {
     }
 }
 
-/// Does the work, in this process, and returns its answer: a count and a number, as [`ask`] reads
+/// Does the work, in this process, and returns its answer: a count and a number, as its parent reads
 /// them. To be called in a process without a session.
 ///
 /// # Errors
