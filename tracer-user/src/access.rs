@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::translate::Place;
+
 /// Direction of an access.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
@@ -119,6 +121,55 @@ impl Loop<'_> {
     }
 }
 
+/// One entry of a log: an instruction, and the address that it touched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    /// What the instruction does.
+    pub place: &'static Place,
+    /// Address of the first byte.
+    pub addr: u64,
+    /// The entry as it was logged.
+    pub word: u64,
+    /// Position in the trace of its first access.
+    pub seq: u64,
+}
+
+/// Accesses of translated code one after the other, in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Series<'a> {
+    entries: &'a [Entry],
+    tid: u32,
+}
+
+impl<'a> Series<'a> {
+    /// Those of thread `tid`.
+    pub(crate) fn new(entries: &'a [Entry], tid: u32) -> Series<'a> {
+        Series { entries, tid }
+    }
+
+    /// Its accesses one by one, in order.
+    #[inline]
+    pub fn events(&self) -> impl Iterator<Item = AccessEvent> + '_ {
+        self.entries.iter().flat_map(move |entry| {
+            let effects = entry.place.effects.iter();
+            effects
+                .zip(entry.seq..)
+                .map(move |(effect, seq)| AccessEvent {
+                    access: Access {
+                        kind: effect.kind,
+                        certain: effect.certain,
+                        addr: entry.addr,
+                        len: effect.len,
+                    },
+                    seq,
+                    tid: self.tid,
+                    ip: entry.place.ip,
+                    source: Source::Translated,
+                })
+        })
+    }
+}
+
 /// A recorded access whose exact effect is not known. It is named, never guessed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
@@ -139,14 +190,16 @@ pub trait EventSink: Send {
     /// One access to arena memory.
     fn event(&mut self, event: &AccessEvent);
     /// Names a time in which the same event once more may change nothing, see
-    /// [`settles`](Self::settles); `None` where each event counts.
+    /// [`series`](Self::series); `None` where each event counts.
     fn epoch(&self) -> Option<u64> {
         None
     }
-    /// One access, and whether the same once more in this epoch would change nothing, so that it
-    /// need not be told again.
-    fn settles(&mut self, event: &AccessEvent) -> bool {
-        self.event(event);
+    /// Accesses one after the other, and whether each of them once more in this epoch would change
+    /// nothing, so that none need be told again.
+    fn series(&mut self, series: &Series<'_>) -> bool {
+        for event in series.events() {
+            self.event(&event);
+        }
         false
     }
     /// Accesses of a loop. What is done with them must come to the same as one

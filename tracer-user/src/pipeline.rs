@@ -11,6 +11,7 @@
 mod faults;
 mod fold;
 mod seen;
+mod singles;
 mod sites;
 mod syscalls;
 mod totals;

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tracer_user::access::{AccessEvent, AccessKind, EventSink, Loop, Refused};
+use tracer_user::access::{AccessEvent, AccessKind, EventSink, Loop, Refused, Series};
 
 use super::{
     Observer,
@@ -124,17 +124,10 @@ impl<M: InterpreterMemory> State<M> {
     }
 }
 
-impl<M: InterpreterMemory> EventSink for State<M> {
-    fn event(&mut self, event: &AccessEvent) {
-        self.settles(event);
-    }
-
-    fn epoch(&self) -> Option<u64> {
-        let each_counts = self.observer.is_some() || !self.memory.forgets_repetitions();
-        (!each_counts).then_some(self.epoch)
-    }
-
-    fn settles(&mut self, event: &AccessEvent) -> bool {
+impl<M: InterpreterMemory> State<M> {
+    /// Applies one access. Whether nothing is wrong with it.
+    #[inline]
+    fn one(&mut self, event: &AccessEvent) -> bool {
         if let Some(observer) = &mut self.observer {
             observer.event(event, &self.memory);
         }
@@ -143,6 +136,25 @@ impl<M: InterpreterMemory> EventSink for State<M> {
         };
         self.found(finding);
         false
+    }
+}
+
+impl<M: InterpreterMemory> EventSink for State<M> {
+    fn event(&mut self, event: &AccessEvent) {
+        self.one(event);
+    }
+
+    fn epoch(&self) -> Option<u64> {
+        let each_counts = self.observer.is_some() || !self.memory.forgets_repetitions();
+        (!each_counts).then_some(self.epoch)
+    }
+
+    fn series(&mut self, series: &Series<'_>) -> bool {
+        let mut settled = true;
+        for event in series.events() {
+            settled &= self.one(&event);
+        }
+        settled
     }
 
     fn repeated(&mut self, repeated: &Loop<'_>) {

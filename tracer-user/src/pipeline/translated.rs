@@ -14,15 +14,15 @@ use std::{
 use tracer_ebpf::{FaultRecord, TouchRecord};
 
 use super::{
-    Pipeline, Waiting, direction,
+    Pipeline, Waiting,
     fold::{Folder, Next},
     lock,
-    seen::Seen,
+    singles::Singles,
 };
 use crate::{
-    access::{Access, AccessEvent, AccessKind, EventSink, Loop, Repeated, Source},
+    access::{Access, AccessKind, EventSink, Loop, Repeated, Source},
     resume::{frame::TRAP_FLAG, signals::ERROR_FETCH},
-    translate::{ADDRESS_BITS, Log, Mark, Place, Translator, split},
+    translate::{Log, Mark, Translator},
 };
 
 /// What is kept of a thread that has a log.
@@ -42,7 +42,7 @@ pub(super) struct Merging {
     order: VecDeque<u32>,
     /// The loop that is told at the moment.
     positions: Vec<Repeated>,
-    seen: Seen,
+    pub(super) singles: Singles,
 }
 
 impl Merging {
@@ -53,7 +53,7 @@ impl Merging {
             waiting: 0,
             order: VecDeque::new(),
             positions: Vec::new(),
-            seen: Seen::new(),
+            singles: Singles::new(),
         }
     }
 
@@ -185,9 +185,7 @@ impl Pipeline {
             while at < end {
                 at += match thread.folder.next(&words[at..end]) {
                     Next::Single(count) => {
-                        for word in &words[at..at + count] {
-                            self.entry(tid, *word, epoch, sink);
-                        }
+                        self.singles(tid, &words[at..at + count], epoch, sink);
                         count
                     }
                     Next::Loop(period, rounds) => {
@@ -242,68 +240,6 @@ impl Pipeline {
         }
     }
 
-    /// The place of a word, and the address.
-    fn resolve(&self, word: u64) -> Option<(&'static Place, u64)> {
-        let (number, low) = split(word);
-        let place = self.merging.as_ref()?.translator.places.get(number)?;
-        let base = self.session.arena_base;
-        let span = 1u64 << ADDRESS_BITS;
-        let addr = base & !(span - 1) | low;
-        Some((place, if addr < base { addr + span } else { addr }))
-    }
-
-    /// One entry.
-    #[inline]
-    fn entry(&mut self, tid: u32, word: u64, epoch: Option<u64>, sink: &mut dyn EventSink) {
-        let Some((place, addr)) = self.resolve(word) else {
-            return self.unreadable(tid, word, sink);
-        };
-        self.totals.translated += 1;
-        self.totals.delivered += 1;
-        if let (Some(epoch), Some(merging)) = (epoch, &mut self.merging)
-            && merging.seen.contains(word, epoch)
-        {
-            let counts = place.counts();
-            self.totals.reads += counts.0;
-            self.totals.writes += counts.1;
-            self.totals.events += counts.0 + counts.1;
-            return;
-        }
-        let mut settled = true;
-        for effect in &place.effects {
-            match effect.kind {
-                AccessKind::Read => self.totals.reads += 1,
-                AccessKind::Write => self.totals.writes += 1,
-            }
-            settled &= sink.settles(&AccessEvent {
-                access: Access {
-                    kind: effect.kind,
-                    certain: effect.certain,
-                    addr,
-                    len: effect.len,
-                },
-                seq: self.totals.events,
-                tid,
-                ip: place.ip,
-                source: Source::Translated,
-            });
-            self.totals.events += 1;
-        }
-        if let (true, Some(epoch), Some(merging)) = (settled, epoch, &mut self.merging) {
-            merging.seen.remember(word, epoch);
-        }
-        self.seen(place);
-    }
-
-    /// Takes down that a place was seen.
-    #[inline]
-    fn seen(&mut self, place: &Place) {
-        if place.seen.load(Ordering::Relaxed) != self.number {
-            place.seen.store(self.number, Ordering::Relaxed);
-            self.ips.insert(place.ip);
-        }
-    }
-
     /// `rounds` times the same `period` words, each further on each time.
     fn repeated(
         &mut self,
@@ -313,21 +249,20 @@ impl Pipeline {
         rounds: usize,
         sink: &mut dyn EventSink,
     ) {
-        let mut positions = match self.merging.as_mut() {
-            Some(merging) => std::mem::take(&mut merging.positions),
-            None => return,
+        let (Some(meaning), Some(merging)) = (self.meaning(), self.merging.as_mut()) else {
+            return;
         };
+        let mut positions = std::mem::take(&mut merging.positions);
         positions.clear();
         let (mut reads, mut writes) = (0, 0);
         for index in 0..period {
-            let Some((place, addr)) = self.resolve(words[index]) else {
-                for word in &words[..period * rounds] {
-                    self.entry(tid, *word, None, sink);
-                }
-                return;
+            let Some((place, addr)) = meaning.resolve(words[index]) else {
+                return self.singles(tid, &words[..period * rounds], None, sink);
             };
             let stride = words[index + period].wrapping_sub(words[index]) as i64;
-            self.seen(place);
+            if place.is_new(self.number) {
+                self.ips.insert(place.ip);
+            }
             for effect in &place.effects {
                 match effect.kind {
                     AccessKind::Read => reads += 1,
@@ -361,19 +296,6 @@ impl Pipeline {
         if let Some(merging) = self.merging.as_mut() {
             merging.positions = positions;
         }
-    }
-
-    /// A word that means nothing: somebody wrote where only translated code does.
-    #[cold]
-    fn unreadable(&mut self, tid: u32, word: u64, sink: &mut dyn EventSink) {
-        self.totals.rejected += 1;
-        sink.refused(&crate::access::Refused {
-            tid,
-            ip: 0,
-            addr: 0,
-            kind: direction(0),
-            what: format!("an entry of the log could not be read: {word:#x}"),
-        });
     }
 
     fn totals_told(&self) {

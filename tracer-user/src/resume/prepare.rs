@@ -151,7 +151,8 @@ impl Request {
         // Who asks waits for an answer, whatever happens, and can do without a translation.
         let translate = || {
             let translator = engine.translator();
-            translator.map_or(0, |translator| translator.translate(ip, wanted))
+            let touched = |ip| engine.sites.find(ip).is_some();
+            translator.map_or(0, |translator| translator.translate(ip, wanted, &touched))
         };
         let translated = catch_unwind(AssertUnwindSafe(translate)).unwrap_or(0);
         self.translated.store(translated, Ordering::Release);

@@ -22,6 +22,8 @@ pub(super) enum Condition {
     AboveOrEqual = 3,
     /// Equal: zero set.
     Equal = 4,
+    /// Not equal: zero clear.
+    NotEqual = 5,
     /// Above: carry and zero clear.
     Above = 7,
 }
@@ -182,10 +184,19 @@ impl Assembler {
 
     /// `mov to, [index*8 + table]`, of a table below 2 GiB.
     pub(super) fn load_table(&mut self, to: Gpr, index: Gpr, table: u32) {
+        self.with_table(0x8b, to, index, table);
+    }
+
+    /// `or to, [8 * index + table]`, of a table below 2 GiB.
+    pub(super) fn or_table(&mut self, to: Gpr, index: Gpr, table: u32) {
+        self.with_table(0x0b, to, index, table);
+    }
+
+    fn with_table(&mut self, opcode: u8, to: Gpr, index: Gpr, table: u32) {
         debug_assert!(index != RSP);
         self.raw(&[
             0x48 | (to >> 3) << 2 | (index >> 3) << 1,
-            0x8b,
+            opcode,
             (to & 7) << 3 | 4,
             0xc0 | (index & 7) << 3 | 5,
         ]);

@@ -96,6 +96,10 @@ fn two_registers() {
                     format!("mov {x},[{y}*8+1000h]")
                 );
                 assert_eq!(
+                    text(|asm| asm.or_table(a, b, 0x1000)),
+                    format!("or {x},[{y}*8+1000h]")
+                );
+                assert_eq!(
                     text(|asm| asm.load_table_byte(a, b, 0x1000)),
                     format!("movzx {},byte ptr [{y}*1+1000h]", low(a))
                 );

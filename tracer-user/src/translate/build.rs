@@ -1,6 +1,6 @@
 //! A region put together: scanned, emitted in the order of its addresses, entered into the tables.
 
-use std::{collections::HashMap, sync::atomic::AtomicU32};
+use std::collections::{HashMap, HashSet};
 
 use super::{
     Translator,
@@ -12,6 +12,7 @@ use super::{
     live::{self, Live},
     places::Place,
     region::{Region, State},
+    runs::{self, Run},
     scan::{self, Insn, Kind, Scan},
     transfer::{self, Exits},
 };
@@ -36,6 +37,19 @@ struct Builder<'a> {
     entries: Vec<u64>,
     /// What does that.
     stubs: Vec<(u64, Label)>,
+    /// Instructions that are looked at together, by their first.
+    runs: HashMap<u64, Run>,
+    /// The same with each access checked, to be emitted apart.
+    slow: Vec<Slow<'a>>,
+}
+
+/// A run whose looks did not find private memory alone.
+struct Slow<'a> {
+    begin: Label,
+    insns: Vec<&'a Insn>,
+    /// What holds where it begins.
+    state: State,
+    next: Label,
 }
 
 /// What came of it.
@@ -48,12 +62,14 @@ pub(super) struct Built {
     pub(super) returns: Vec<u64>,
 }
 
-/// Translates what the entries reach. `known` says what was translated before.
+/// Translates what the entries reach. `known` says what was translated before, `touched` which
+/// instructions touched the arena already.
 pub(super) fn build(
     translator: &Translator,
     function: &Function,
     entries: &[u64],
     known: &HashMap<u64, u64>,
+    touched: &dyn Fn(u64) -> bool,
 ) -> Result<Built, Declining> {
     let declined = &translator.declined;
     let scan = scan::scan(entries, &function.range, function.is_known, known, declined);
@@ -66,6 +82,8 @@ pub(super) fn build(
         .collect();
     let (held, pointer) = to_hold(&scan, &live);
     let come_in: Vec<u64> = entries.iter().chain(&returns).copied().collect();
+    let branches = scan.values().filter_map(Insn::branch);
+    let targets: HashSet<u64> = come_in.iter().copied().chain(branches).collect();
     let mut wanted = scan.len() as u64 * BYTES_PER_INSTRUCTION;
     let (base, mut emitter, places, exits) = loop {
         let (base, room) = translator
@@ -88,13 +106,15 @@ pub(super) fn build(
                 come_in.clone()
             },
             stubs: Vec::new(),
+            runs: runs::find(&scan, &live, &targets, touched),
+            slow: Vec::new(),
         };
         builder.emitter.hold(held, pointer);
         for ip in scan.keys() {
             let label = builder.emitter.label();
             builder.labels.insert(*ip, label);
         }
-        builder.all(&live)?;
+        builder.all(&live, touched)?;
         let Builder {
             mut emitter,
             labels,
@@ -176,19 +196,35 @@ fn to_hold(scan: &Scan, live: &HashMap<u64, Live>) -> (u16, Option<Gpr>) {
     (held, pointer.filter(|_| free.len() == MOST).copied())
 }
 
-impl Builder<'_> {
-    fn all(&mut self, live: &HashMap<u64, Live>) -> Result<(), Declining> {
-        let scan = self.scan;
-        let mut following = scan.keys().skip(1);
-        for (ip, insn) in scan {
-            self.emitter.begin(*ip);
-            self.emitter.asm.bind(self.labels[ip]);
-            self.one(insn, &live[ip])?;
-            let next = following.next();
-            if insn.goes_on() && next != Some(&insn.next()) {
-                self.emitter.begin(insn.next());
-                self.go(insn.next());
+impl<'a> Builder<'a> {
+    fn all(
+        &mut self,
+        live: &HashMap<u64, Live>,
+        touched: &dyn Fn(u64) -> bool,
+    ) -> Result<(), Declining> {
+        let insns: Vec<&Insn> = self.scan.values().collect();
+        let mut at = 0;
+        while at < insns.len() {
+            let ip = insns[at].ip();
+            self.emitter.begin(ip);
+            self.emitter.asm.bind(self.labels[&ip]);
+            let count = match self.runs.remove(&ip) {
+                Some(run) => self.run(&run, &insns[at..at + run.len], live, touched)?,
+                None => {
+                    self.one(insns[at], &live[&ip], touched(ip))?;
+                    1
+                }
+            };
+            at += count;
+            let last = insns[at - 1];
+            let next = insns.get(at).map(|insn| insn.ip());
+            if last.goes_on() && next != Some(last.next()) {
+                self.emitter.begin(last.next());
+                self.go(last.next());
             }
+        }
+        for slow in std::mem::take(&mut self.slow) {
+            self.slow(&slow, live, touched)?;
         }
         for (label, to) in std::mem::take(&mut self.outward) {
             self.emitter.begin(to);
@@ -209,6 +245,68 @@ impl Builder<'_> {
             self.stubs.push((*ip, label));
         }
         self.exits.emit(&mut self.emitter, &self.translator.tables);
+        Ok(())
+    }
+
+    /// A run: its looks, and what follows where they find private memory. Returns how many
+    /// instructions it takes.
+    fn run(
+        &mut self,
+        run: &Run,
+        insns: &[&'a Insn],
+        live: &HashMap<u64, Live>,
+        touched: &dyn Fn(u64) -> bool,
+    ) -> Result<usize, Declining> {
+        let (begin, next) = (self.emitter.label(), self.emitter.label());
+        run.looks(
+            &mut self.emitter,
+            &self.translator.tables,
+            &live[&insns[0].ip()],
+            begin,
+        )
+        .map_err(|CannotEncode| Declined::NOT_MOVED)?;
+        let state = self.emitter.state();
+        self.emitter.restore_own();
+        for insn in insns {
+            self.emitter.begin(insn.ip());
+            if run.members.contains(&insn.ip()) {
+                self.plain(insn);
+            } else {
+                self.one(insn, &live[&insn.ip()], touched(insn.ip()))?;
+            }
+        }
+        self.emitter.asm.bind(next);
+        self.slow.push(Slow {
+            begin,
+            insns: insns.to_vec(),
+            state,
+            next,
+        });
+        Ok(insns.len())
+    }
+
+    /// The same with each access checked.
+    fn slow(
+        &mut self,
+        slow: &Slow<'a>,
+        live: &HashMap<u64, Live>,
+        touched: &dyn Fn(u64) -> bool,
+    ) -> Result<(), Declining> {
+        for (index, insn) in slow.insns.iter().enumerate() {
+            self.emitter.begin(insn.ip());
+            if index == 0 {
+                self.emitter.set(slow.state);
+                self.emitter.asm.bind(slow.begin);
+                self.emitter.restore_own();
+                self.emitter.set(self.emitter.at(insn.ip()));
+            } else {
+                self.emitter.asm.bind(self.labels[&insn.ip()]);
+            }
+            self.one(insn, &live[&insn.ip()], touched(insn.ip()))?;
+        }
+        let after = slow.insns.last().map_or(0, |insn| insn.next());
+        self.emitter.begin(after);
+        self.emitter.asm.jump(slow.next);
         Ok(())
     }
 
@@ -235,24 +333,29 @@ impl Builder<'_> {
         label
     }
 
-    fn one(&mut self, insn: &Insn, live: &Live) -> Result<(), Declining> {
+    /// One instruction. `touched`: it is known to touch the arena.
+    fn one(&mut self, insn: &Insn, live: &Live, touched: bool) -> Result<(), Declining> {
         let tables = &self.translator.tables;
         match &insn.kind {
             Kind::Leave => self.emitter.leave(),
             Kind::Plain | Kind::InPlace => self.plain(insn),
             Kind::Checked(checked) => {
-                let place = Place {
-                    ip: insn.ip(),
-                    effects: checked.effects.clone(),
-                    seen: AtomicU32::new(0),
-                };
+                let place = Place::new(insn.ip(), checked.effects.clone());
                 let place = self
                     .translator
                     .places
                     .add(place)
                     .ok_or(Declined::TABLES_FULL)?;
-                let apart = checked::access(&mut self.emitter, tables, insn, checked, live, place)
-                    .map_err(|CannotEncode| Declined::NOT_MOVED)?;
+                let apart = checked::access(
+                    &mut self.emitter,
+                    tables,
+                    insn,
+                    checked,
+                    live,
+                    place,
+                    !touched,
+                )
+                .map_err(|CannotEncode| Declined::NOT_MOVED)?;
                 self.apart.push(apart);
             }
             Kind::Jump(to) => {

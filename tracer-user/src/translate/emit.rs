@@ -257,6 +257,32 @@ impl Emitter {
             false,
             segment,
         );
+        self.with_memory(code, to, operand)
+    }
+
+    /// `lea to, [base + index*scale + displacement]`.
+    ///
+    /// # Errors
+    /// Where it cannot be encoded.
+    pub(super) fn address_of(
+        &mut self,
+        to: Gpr,
+        base: Register,
+        index: Register,
+        scale: u32,
+        displacement: i64,
+    ) -> Result<(), CannotEncode> {
+        let none = Register::None;
+        let operand = MemoryOperand::new(base, index, scale, displacement, 1, false, none);
+        self.with_memory(Code::Lea_r64_m, to, operand)
+    }
+
+    fn with_memory(
+        &mut self,
+        code: Code,
+        to: Gpr,
+        operand: MemoryOperand,
+    ) -> Result<(), CannotEncode> {
         let register = register(to);
         let instruction = Instruction::with2(code, register, operand).map_err(|_| CannotEncode)?;
         self.moved(&instruction)

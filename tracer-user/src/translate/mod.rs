@@ -27,6 +27,7 @@ mod log;
 mod pace;
 mod places;
 mod region;
+mod runs;
 mod scan;
 mod segment;
 mod tables;
@@ -52,8 +53,7 @@ use functions::Functions;
 use log::slot;
 pub(crate) use log::{Log, Logs, Mark, split};
 pub(crate) use pace::Pace;
-use places::Places;
-pub(crate) use places::{ADDRESS_BITS, Place};
+pub(crate) use places::{ADDRESS_BITS, Place, Places};
 use region::{Region, Resume, State};
 pub(crate) use segment::Gs;
 use tables::Tables;
@@ -189,15 +189,16 @@ impl Translator {
         }
     }
 
-    /// Translates what `ip` reaches; returns where it is translated, 0 where it is not. Allocates.
-    pub(crate) fn translate(&self, ip: u64, wanted: Wanted) -> u64 {
+    /// Translates what `ip` reaches; returns where it is translated, 0 where it is not. `touched`
+    /// says of which instructions it is known that they touched the arena. Allocates.
+    pub(crate) fn translate(&self, ip: u64, wanted: Wanted, touched: &dyn Fn(u64) -> bool) -> u64 {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = &mut *memory;
         if self.stale.swap(false, Ordering::AcqRel) {
             memory.known.clear();
             memory.functions.forget();
         }
-        match self.translate_with(memory, ip, wanted) {
+        match self.translate_with(memory, ip, wanted, touched) {
             Ok(address) => {
                 if wanted != Wanted::Direct && !self.tables.enter(ip, address) {
                     self.declined.add(Declined::TABLES_FULL);
@@ -217,7 +218,13 @@ impl Translator {
         }
     }
 
-    fn translate_with(&self, memory: &mut Memory, ip: u64, wanted: Wanted) -> Result<u64, usize> {
+    fn translate_with(
+        &self,
+        memory: &mut Memory,
+        ip: u64,
+        wanted: Wanted,
+        touched: &dyn Fn(u64) -> bool,
+    ) -> Result<u64, usize> {
         let function = memory.functions.around(ip).ok_or(Declined::NOT_FILE)?;
         if function.ours && matches!(wanted, Wanted::Indirect | Wanted::Return) {
             return Err(Declined::OURS);
@@ -233,7 +240,7 @@ impl Translator {
         if wanted == Wanted::Site && function.is_known && !memory.known.contains_key(&start) {
             entries.push(start);
         }
-        let built = build::build(self, &function, &entries, &memory.known)?;
+        let built = build::build(self, &function, &entries, &memory.known, touched)?;
         self.regions.fetch_add(1, Ordering::Relaxed);
         self.instructions
             .fetch_add(built.instructions, Ordering::Relaxed);

@@ -40,17 +40,26 @@ pub(crate) struct Place {
     pub ip: u64,
     /// One or two.
     pub effects: Box<[Effect]>,
+    /// Reads among them.
+    pub reads: u32,
+    /// Writes among them.
+    pub writes: u32,
     /// The count of sites that it was last counted in.
     pub seen: AtomicU32,
 }
 
 impl Place {
-    /// Reads and writes that an entry of it stands for.
-    #[inline]
-    pub(crate) fn counts(&self) -> (u64, u64) {
+    /// An instruction at `ip` with so many effects, one or two.
+    pub(crate) fn new(ip: u64, effects: Box<[Effect]>) -> Place {
         let is_read = |effect: &&Effect| effect.kind == AccessKind::Read;
-        let reads = self.effects.iter().filter(is_read).count() as u64;
-        (reads, self.effects.len() as u64 - reads)
+        let reads = effects.iter().filter(is_read).count() as u32;
+        Place {
+            ip,
+            reads,
+            writes: effects.len() as u32 - reads,
+            effects,
+            seen: AtomicU32::new(0),
+        }
     }
 }
 
@@ -72,6 +81,7 @@ impl Places {
         })
     }
 
+    #[inline]
     fn cell(&self, number: u32) -> Option<&AtomicPtr<Place>> {
         let number = number as usize;
         // SAFETY: the mapping holds PLACES zeroed pointers for the life of `self`.
@@ -90,6 +100,7 @@ impl Places {
     }
 
     /// The place with a number.
+    #[inline]
     pub(crate) fn get(&self, number: u32) -> Option<&'static Place> {
         // SAFETY: null, or leaked by `add`.
         unsafe { self.cell(number)?.load(Ordering::Acquire).as_ref() }
