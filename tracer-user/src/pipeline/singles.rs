@@ -116,7 +116,7 @@ impl Pipeline {
         }
         let settled = fresh.is_empty() || sink.series(&Series::new(fresh, tid));
         if let Some(now) = now {
-            seen.judge(all, all - fresh.len());
+            seen.judge(all);
             if settled {
                 fresh
                     .iter()

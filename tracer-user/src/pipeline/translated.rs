@@ -25,6 +25,9 @@ use crate::{
     translate::{Log, Mark, Translator},
 };
 
+/// Entries that are looked at together, again and again: a part of a first-level cache.
+const STRETCH: usize = 1 << 11;
+
 /// What is kept of a thread that has a log.
 pub(super) struct Thread {
     /// Records that have not had their mark yet, oldest first.
@@ -177,6 +180,7 @@ impl Pipeline {
             }
             let entries = words[at..]
                 .iter()
+                .take(STRETCH)
                 .take_while(|word| Mark::of(**word).is_none());
             let end = at + entries.count();
             if let Some(merging) = &self.merging {
