@@ -298,7 +298,7 @@ impl<'a> Builder<'a> {
                 self.emitter.set(slow.state);
                 self.emitter.asm.bind(slow.begin);
                 self.emitter.restore_own();
-                self.emitter.set(self.emitter.at(insn.ip()));
+                self.emitter.begin(insn.ip());
             } else {
                 self.emitter.asm.bind(self.labels[&insn.ip()]);
             }

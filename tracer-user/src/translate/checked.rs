@@ -46,7 +46,7 @@ pub(super) struct Apart {
     next: Label,
     /// What holds once the segment is looked up.
     state: State,
-    begin: u64,
+    beginning: u32,
     borrowed: Borrowed,
     touched: u16,
     keep_flags: bool,
@@ -92,7 +92,7 @@ pub(super) fn access(
         entry,
         next,
         state: emitter.state(),
-        begin: insn.ip(),
+        beginning: emitter.beginning(),
         borrowed,
         touched: live.touched,
         keep_flags,
@@ -184,8 +184,7 @@ impl Apart {
 
     /// Emits what lies apart.
     pub(super) fn emit(self, emitter: &mut Emitter, tables: &Tables) -> Result<(), CannotEncode> {
-        emitter.begin(self.begin);
-        emitter.set(self.state);
+        emitter.belongs_to(self.beginning, self.state);
         emitter.asm.bind(self.other);
         if self.private_first {
             let near_close = self.recorded(emitter, tables);
@@ -268,8 +267,7 @@ impl Apart {
         } = self.borrowed;
         let scratch = [address, granule, found];
         let leave = emitter.label();
-        emitter.begin(self.begin);
-        emitter.set(self.state);
+        emitter.belongs_to(self.beginning, self.state);
         emitter.asm.bind(self.close);
         if self.keep_flags {
             emitter.put_flags_aside(&scratch);

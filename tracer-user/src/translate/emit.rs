@@ -75,7 +75,19 @@ impl Emitter {
         self.set(self.at(ip));
     }
 
-    /// The same where nothing is saved.
+    /// Where the translation of the current instruction begins.
+    pub(super) fn beginning(&self) -> u32 {
+        self.begin
+    }
+
+    /// What follows belongs to the translation that begins there, and this holds. Whoever is sent
+    /// back to the beginning goes through all that leads here once more.
+    pub(super) fn belongs_to(&mut self, beginning: u32, state: State) {
+        self.begin = beginning;
+        self.set(state);
+    }
+
+    /// As [`begin`](Self::begin), where nothing is saved.
     pub(super) fn begin_outside(&mut self, ip: u64) {
         self.begin = self.asm.offset();
         self.set(State::at(ip));
