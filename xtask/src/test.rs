@@ -14,7 +14,10 @@ mod command;
 mod outcome;
 mod sanitizer;
 
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context, Result};
 
@@ -76,7 +79,8 @@ pub(crate) fn run(args: &Args, toolchain: impl Fn() -> Result<()>) -> Result<Exi
     let have_object = rebuilt.state == State::Passed;
     summary.add("eBPF object: from source", rebuilt);
 
-    let output = run_watched(&mut cargo(["test", "--workspace", "--no-fail-fast"]))?;
+    let program = program(&own)?;
+    let output = run_watched(&mut tests_with(program.as_deref()))?;
     let privileged = privileged_tier(&output);
     summary.add("tests", output.tier());
     summary.add("privileged: committed object", privileged);
@@ -85,7 +89,7 @@ pub(crate) fn run(args: &Args, toolchain: impl Fn() -> Result<()>) -> Result<Exi
     summary.add("sanitizer", sanitizer::run()?);
 
     if have_object {
-        let tier = privileged_again(&object, &mut summary)?;
+        let tier = privileged_again(&object, program.as_deref(), &mut summary)?;
         summary.add("privileged: rebuilt object", tier);
     } else {
         let reason = "there is no rebuilt object".to_owned();
@@ -106,6 +110,24 @@ pub(crate) fn run(args: &Args, toolchain: impl Fn() -> Result<()>) -> Result<Exi
         ));
     }
     Ok(summary.print())
+}
+
+/// Builds the tests of the workspace, and says where the program is that is built with them, in the
+/// directory that this one is in. Each test would build it apart otherwise, with other features of its
+/// libraries, and that takes as long again.
+fn program(own: &Path) -> Result<Option<PathBuf>> {
+    let built = run_visibly(&mut cargo(["test", "--workspace", "--no-run"]))?;
+    let program = own.with_file_name("ffitrace");
+    Ok((built && program.is_file()).then_some(program))
+}
+
+/// Tests of the workspace that run this program.
+fn tests_with(program: Option<&Path>) -> Command {
+    let mut tests = cargo(["test", "--workspace", "--no-fail-fast"]);
+    if let Some(program) = program {
+        tests.env("FFITRACE_BIN", program);
+    }
+    tests
 }
 
 /// A command that passes or fails.
@@ -150,17 +172,17 @@ fn rebuild(
 /// that compare recorders, one family: what differs between two objects is what the kernel's part
 /// records, not how it is decoded. The whole workspace stays selected: another selection would mean
 /// other features, and building all of it again.
-fn privileged_again(object: &std::path::Path, summary: &mut Summary) -> Result<Tier> {
-    let loader = ["test", "--workspace", "--no-fail-fast", "--test", "ebpf"];
-    let mut whole = cargo(["test", "--workspace", "--no-fail-fast"]);
-    for name in ["zlib", "violations", "crash", "output", "scale"] {
-        whole.args(["--test", name]);
-    }
-    whole.args(["--", "ebpf"]);
-    let parity = ["test", "--workspace", "--test", "parity", "--", "widths"];
-    let loader = run_watched(cargo(loader).env(OBJECT_VARIABLE, object))?;
-    let parity = run_watched(cargo(parity).env(OBJECT_VARIABLE, object))?;
-    let whole = run_watched(whole.env(OBJECT_VARIABLE, object))?;
+fn privileged_again(object: &Path, program: Option<&Path>, summary: &mut Summary) -> Result<Tier> {
+    let run = |arguments: &[&str]| {
+        let mut tests = tests_with(program);
+        run_watched(tests.args(arguments).env(OBJECT_VARIABLE, object))
+    };
+    let loader = run(&["--test", "ebpf"])?;
+    let parity = run(&["--test", "parity", "--", "widths"])?;
+    let whole = ["zlib", "violations", "crash", "output", "scale"];
+    let whole = whole.iter().flat_map(|name| ["--test", name]);
+    let whole: Vec<&str> = whole.chain(["--", "ebpf"]).collect();
+    let whole = run(&whole)?;
     for output in [&loader, &parity, &whole] {
         summary.take_counts(output);
     }

@@ -22,6 +22,8 @@ struct Control {
     hot: bool,
     /// Whether it also runs with a code cache that is too small.
     small: bool,
+    /// Whether most of its accesses are translated.
+    mostly: bool,
     reference: Reference,
 }
 
@@ -38,6 +40,7 @@ fn control(
         events: true,
         hot: true,
         small: false,
+        mostly: false,
         reference: Reference::new(),
     }
 }
@@ -148,11 +151,14 @@ fn controls() -> Vec<Control> {
             "uint32_t hot_at_end(uint32_t *p, unsigned n)",
             &["p=zero:8", "n=100"],
         ),
-        control(
-            "threads",
-            "uint64_t hot_threads(uint32_t *words, uint64_t *all, unsigned n)",
-            &["words=zero:8000", "all=u64:0", "n=500"],
-        ),
+        Control {
+            mostly: true,
+            ..control(
+                "threads",
+                "uint64_t hot_threads(uint32_t *words, uint64_t *all, unsigned n)",
+                &["words=zero:8000", "all=u64:0", "n=500"],
+            )
+        },
         control(
             "raise",
             "unsigned hot_raise(uint32_t *p, unsigned n)",
@@ -205,6 +211,12 @@ impl Control {
             let stats = &outcome.report.stats;
             if mode != Mode::Off && self.hot && cache.is_none() {
                 check!(stats.translated > 0, "nothing was translated: {stats:?}");
+            }
+            if mode != Mode::Off && self.mostly {
+                check!(
+                    stats.translated > stats.events / 2,
+                    "little was translated: {stats:?}"
+                );
             }
             if mode != Mode::Off {
                 notes.add(format!(

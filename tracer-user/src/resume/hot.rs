@@ -159,7 +159,7 @@ pub(super) fn enter(
     if translator.is_to_be_woken() {
         engine.ask_for_drain(safe);
     }
-    if translator.gs.set(safe, log.area()).is_err() {
+    if !translator.use_log(safe, &log) {
         translator.declined.add(Declined::GS);
         return false;
     }
@@ -233,7 +233,7 @@ impl Engine {
             .filter(|translator| translator.hot() != 0)?;
         let log = thread::state(safe, |state| state.log.get())?;
         let entry = translator.tables.find(function);
-        (entry != 0 && translator.gs.set(safe, log.area()).is_ok()).then_some(entry)
+        (entry != 0 && translator.use_log(safe, &log)).then_some(entry)
     }
 }
 

@@ -24,6 +24,7 @@
 
 use std::{
     io,
+    ops::Range,
     sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
@@ -152,6 +153,12 @@ impl Logs {
             head: unsafe { &*self.heads.as_ptr().cast::<Head>().add(index) },
             share: self.shares.addr() + (index * SHARE) as u64,
         }
+    }
+
+    /// Where the areas of all logs are.
+    pub(crate) fn areas(&self) -> Range<u64> {
+        let first = self.shares.addr();
+        first..first + (THREADS * SHARE) as u64
     }
 
     fn used(&self) -> impl Iterator<Item = Log<'_>> {

@@ -45,7 +45,7 @@ use std::{
 
 use tracer_ebpf::Session;
 
-use crate::shadow::ShadowView;
+use crate::{resume::safe::Safe, shadow::ShadowView};
 use cache::CodeCache;
 pub(crate) use declined::Declined;
 use emit::Emitter;
@@ -55,7 +55,7 @@ pub(crate) use log::{Log, Logs, Mark, split};
 pub(crate) use pace::Pace;
 pub(crate) use places::{ADDRESS_BITS, Place, Places};
 use region::{Region, Resume, State};
-pub(crate) use segment::Gs;
+use segment::Gs;
 use tables::Tables;
 pub(crate) use transfer::ExitAt;
 
@@ -109,7 +109,7 @@ pub(crate) struct Translator {
     pub(crate) places: Places,
     pub(crate) cache: CodeCache,
     pub(crate) declined: Declined,
-    pub(crate) gs: Gs,
+    gs: Gs,
     /// Faults of a site before it is translated, 0 for never.
     hot: AtomicU32,
     regions: AtomicU64,
@@ -167,6 +167,12 @@ impl Translator {
         self.logs.discard();
         let hot = if arena.is_some() { hot.unwrap_or(0) } else { 0 };
         self.hot.store(hot, Ordering::SeqCst);
+    }
+
+    /// Has translated code of the calling thread find its log. False where native code uses `gs`
+    /// itself. Async-signal-safe.
+    pub(crate) fn use_log(&self, safe: Safe, log: &Log<'_>) -> bool {
+        self.gs.set(safe, log.area(), &self.logs.areas()).is_ok()
     }
 
     /// From now on a site is translated after so many faults, or never.

@@ -5,7 +5,7 @@
 //! looked at first.
 #![allow(unsafe_code)]
 
-use std::arch::asm;
+use std::{arch::asm, ops::Range};
 
 use crate::resume::safe::{self, Safe};
 
@@ -44,18 +44,19 @@ impl Gs {
         base
     }
 
-    /// Makes `area` the base of `gs` of this thread. Async-signal-safe.
+    /// Makes `area` the base of `gs` of this thread; `areas` is where all of them are, for a new
+    /// thread begins with the base of the one that made it. Async-signal-safe.
     ///
     /// # Errors
-    /// [`GsInUse`] where it has another one that is not 0.
-    pub(crate) fn set(self, safe: Safe, area: u64) -> Result<(), GsInUse> {
+    /// [`GsInUse`] where it has one that is neither 0 nor ours.
+    pub(crate) fn set(self, safe: Safe, area: u64, areas: &Range<u64>) -> Result<(), GsInUse> {
         match self.read(safe) {
             base if base == area => return Ok(()),
-            0 => {}
+            base if base == 0 || areas.contains(&base) => {}
             _ => return Err(GsInUse),
         }
         if self.by_instruction {
-            // SAFETY: the kernel allows the instruction; nobody uses `gs` here, its base was 0.
+            // SAFETY: the kernel allows the instruction; nobody uses `gs` here, see above.
             unsafe { asm!("wrgsbase {}", in(reg) area, options(nostack, preserves_flags)) };
         } else {
             // SAFETY: as above, by the kernel.
