@@ -210,8 +210,14 @@ fn privileged_tier(output: &TestOutput) -> Tier {
     let kernel = output.skips.iter().find(|reason| {
         reason.contains("bpf(BPF_MAP_CREATE) failed") || reason.contains("the kernel has no BTF")
     });
+    // Forms that this processor does not have.
+    let by_processor = |reason: &String| reason.contains("this CPU has no ");
     match kernel {
         Some(reason) => Tier::skipped(reason.clone()),
+        None if ebpf.passed > 0 && output.skips.iter().all(by_processor) => Tier::passed(format!(
+            "{} eBPF tests, {} need another processor",
+            ebpf.passed, ebpf.ignored
+        )),
         None if !is_root() => Tier::skipped("not root".into()),
         None => Tier::failed(format!(
             "root on a kernel with BPF, but {} eBPF tests ran and {} were skipped",
