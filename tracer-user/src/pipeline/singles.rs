@@ -26,16 +26,37 @@ impl Words {
     /// The place of a word, and the address.
     #[inline]
     pub(super) fn resolve(self, word: u64) -> Option<(&'static Place, u64)> {
-        let (number, low) = split(word);
-        let place = self.places.get(number)?;
+        Some((self.places.get(split(word).0)?, self.address(word)))
+    }
+
+    #[inline]
+    fn address(self, word: u64) -> u64 {
+        let low = split(word).1;
         let span = 1u64 << ADDRESS_BITS;
         let addr = self.arena_base & !(span - 1) | low;
-        let addr = if addr < self.arena_base {
+        if addr < self.arena_base {
             addr + span
         } else {
             addr
-        };
-        Some((place, addr))
+        }
+    }
+}
+
+/// Reads, and writes shifted by 32: as places have them.
+#[derive(Clone, Copy)]
+struct Counts(u64);
+
+impl Counts {
+    fn reads(self) -> u64 {
+        self.0 & u64::from(u32::MAX)
+    }
+
+    fn writes(self) -> u64 {
+        self.0 >> 32
+    }
+
+    fn events(self) -> u64 {
+        self.reads() + self.writes()
     }
 }
 
@@ -67,7 +88,7 @@ impl Pipeline {
         })
     }
 
-    /// Takes words one by one. `epoch` is the sink's.
+    /// Takes words one by one, fewer than 2^31. `epoch` is the sink's.
     pub(super) fn singles(
         &mut self,
         tid: u32,
@@ -86,27 +107,27 @@ impl Pipeline {
         } = singles;
         fresh.clear();
         let now = epoch.and_then(|epoch| seen.at(epoch, words.len()));
-        let (mut reads, mut writes) = (0, 0);
+        let mut counts = Counts(0);
+        let first = self.totals.events;
         for word in words {
-            let Some((place, addr)) = meaning.resolve(*word) else {
+            let Some(place) = meaning.places.get(split(*word).0) else {
                 unreadable.push(*word);
                 continue;
             };
             if !now.is_some_and(|now| seen.contains(*word, now)) {
                 fresh.push(Entry {
                     place,
-                    addr,
+                    addr: meaning.address(*word),
                     word: *word,
-                    seq: self.totals.events + reads + writes,
+                    seq: first + counts.events(),
                 });
             }
-            reads += u64::from(place.reads);
-            writes += u64::from(place.writes);
+            counts.0 += place.counts;
         }
         let all = words.len() - unreadable.len();
-        self.totals.reads += reads;
-        self.totals.writes += writes;
-        self.totals.events += reads + writes;
+        self.totals.reads += counts.reads();
+        self.totals.writes += counts.writes();
+        self.totals.events += counts.events();
         self.totals.translated += all as u64;
         self.totals.delivered += all as u64;
         for entry in &*fresh {

@@ -40,10 +40,8 @@ pub(crate) struct Place {
     pub ip: u64,
     /// One or two.
     pub effects: Box<[Effect]>,
-    /// Reads among them.
-    pub reads: u32,
-    /// Writes among them.
-    pub writes: u32,
+    /// Reads among them, and writes shifted by 32: those of many entries can be added at once.
+    pub counts: u64,
     /// The count of sites that it was last counted in.
     pub seen: AtomicU32,
 }
@@ -52,11 +50,11 @@ impl Place {
     /// An instruction at `ip` with so many effects, one or two.
     pub(crate) fn new(ip: u64, effects: Box<[Effect]>) -> Place {
         let is_read = |effect: &&Effect| effect.kind == AccessKind::Read;
-        let reads = effects.iter().filter(is_read).count() as u32;
+        let reads = effects.iter().filter(is_read).count();
+        let writes = effects.len() - reads;
         Place {
             ip,
-            reads,
-            writes: effects.len() as u32 - reads,
+            counts: reads as u64 | (writes as u64) << 32,
             effects,
             seen: AtomicU32::new(0),
         }
