@@ -35,6 +35,15 @@ pub(super) struct Thread {
     folder: Folder,
 }
 
+impl Thread {
+    fn new() -> Thread {
+        Thread {
+            records: VecDeque::new(),
+            folder: Folder::new(),
+        }
+    }
+}
+
 /// What is kept of logs.
 pub(super) struct Merging {
     pub(super) translator: &'static Translator,
@@ -65,10 +74,7 @@ impl Merging {
         if self.translator.logs.find(tid).is_none() {
             return Some(record);
         }
-        let thread = self.threads.entry(tid).or_insert_with(|| Thread {
-            records: VecDeque::new(),
-            folder: Folder::new(),
-        });
+        let thread = self.threads.entry(tid).or_insert_with(Thread::new);
         thread.records.push_back(record);
         self.waiting += 1;
         self.order.push_back(tid);
@@ -139,10 +145,7 @@ impl Pipeline {
         let tid = log.tid();
         // Taken out, so that the pipeline can be used meanwhile.
         let mut thread = match self.merging.as_mut() {
-            Some(merging) => merging.threads.remove(&tid).unwrap_or_else(|| Thread {
-                records: VecDeque::new(),
-                folder: Folder::new(),
-            }),
+            Some(merging) => merging.threads.remove(&tid).unwrap_or_else(Thread::new),
             None => return false,
         };
         // If it has ended by now, all marks of it are there; a record may yet be missing.

@@ -38,7 +38,7 @@ struct Builder<'a> {
     /// What does that.
     stubs: Vec<(u64, Label)>,
     /// Instructions that are looked at together, by their first.
-    runs: HashMap<u64, Run>,
+    runs: &'a HashMap<u64, Run>,
     /// The same with each access checked, to be emitted apart.
     slow: Vec<Slow<'a>>,
 }
@@ -84,6 +84,7 @@ pub(super) fn build(
     let come_in: Vec<u64> = entries.iter().chain(&returns).copied().collect();
     let branches = scan.values().filter_map(Insn::branch);
     let targets: HashSet<u64> = come_in.iter().copied().chain(branches).collect();
+    let runs = runs::find(&scan, &live, &targets, touched);
     let mut wanted = scan.len() as u64 * BYTES_PER_INSTRUCTION;
     let (base, mut emitter, places, exits) = loop {
         let (base, room) = translator
@@ -106,7 +107,7 @@ pub(super) fn build(
                 come_in.clone()
             },
             stubs: Vec::new(),
-            runs: runs::find(&scan, &live, &targets, touched),
+            runs: &runs,
             slow: Vec::new(),
         };
         builder.emitter.hold(held, pointer);
@@ -208,14 +209,13 @@ impl<'a> Builder<'a> {
             let ip = insns[at].ip();
             self.emitter.begin(ip);
             self.emitter.asm.bind(self.labels[&ip]);
-            let count = match self.runs.remove(&ip) {
-                Some(run) => self.run(&run, &insns[at..at + run.len], live, touched)?,
-                None => {
-                    self.one(insns[at], &live[&ip], touched(ip))?;
-                    1
-                }
-            };
-            at += count;
+            if let Some(run) = self.runs.get(&ip) {
+                self.run(run, &insns[at..at + run.len], live, touched)?;
+                at += run.len;
+            } else {
+                self.one(insns[at], &live[&ip], touched(ip))?;
+                at += 1;
+            }
             let last = insns[at - 1];
             let next = insns.get(at).map(|insn| insn.ip());
             if last.goes_on() && next != Some(last.next()) {
@@ -248,15 +248,14 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// A run: its looks, and what follows where they find private memory. Returns how many
-    /// instructions it takes.
+    /// A run: its looks, and what follows where they find private memory.
     fn run(
         &mut self,
         run: &Run,
         insns: &[&'a Insn],
         live: &HashMap<u64, Live>,
         touched: &dyn Fn(u64) -> bool,
-    ) -> Result<usize, Declining> {
+    ) -> Result<(), Declining> {
         let (begin, next) = (self.emitter.label(), self.emitter.label());
         run.looks(
             &mut self.emitter,
@@ -282,7 +281,7 @@ impl<'a> Builder<'a> {
             state,
             next,
         });
-        Ok(insns.len())
+        Ok(())
     }
 
     /// The same with each access checked.

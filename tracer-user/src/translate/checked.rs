@@ -10,8 +10,8 @@
 //! ```
 //! Where flags are needed, everything before the close look is done without touching them, by `jrcxz`.
 //! Where an access was never seen to touch the arena, the way of private memory is the straight one, and
-//! the rest lies apart. What leaves is run in original code and faults there: what looks wrong to the shadow is recorded by
-//! its fault, with the stack that a report wants.
+//! the rest lies apart. What leaves is run in original code and faults there: what looks wrong to the
+//! shadow is recorded by its fault, with the stack that a report wants.
 
 use super::{
     asm::{Condition, Gpr, Label, RCX},

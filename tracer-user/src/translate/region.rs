@@ -115,9 +115,7 @@ impl Region {
             held: self.held,
         })
     }
-}
 
-impl Region {
     /// The exit that asks for help at an address.
     pub(crate) fn exit(&self, address: u64) -> Option<&ExitAt> {
         self.exits.iter().find(|exit| exit.ask == address)
