@@ -5,7 +5,7 @@
 //! things, and the assertions at its end fix sizes and offsets for the compiler.
 //!
 //! ```text
-//!  page fault ──► FaultRecord ──┐
+//!  page fault ──► FaultRecord ──┐      (KnownFaultRecord where the site is known)
 //!  handler    ──► AuxRecord   ──┼──► ring ──► tracer-user decodes ──► access events
 //!  dispatcher ──► TouchRecord ──┤
 //!  uprobe     ──► CallRecord  ──┘
@@ -14,8 +14,12 @@
 
 use bytemuck::{Pod, Zeroable};
 
+mod known;
+
+pub use known::{KNOWN_SITES, KnownFaultRecord, KnownSite, NO_REGISTER};
+
 /// Version of the layout, in every record. A reader refuses any other.
-pub const LAYOUT_VERSION: u16 = 2;
+pub const LAYOUT_VERSION: u16 = 3;
 
 /// Size in bytes of one half of a segment pair: native view or host view.
 pub const SEGMENT_SIZE: u64 = 1 << 30;
@@ -33,17 +37,20 @@ pub const RING_BYTES: u32 = 16 << 20;
 pub mod names {
     /// Ring buffer of all records.
     pub const RECORDS: &str = "RECORDS";
-    /// Hash map from process id (`u32`) to [`Session`](super::Session).
-    pub const SESSIONS: &str = "SESSIONS";
     /// Array of one [`Counters`](super::Counters), mapped by the traced process.
     pub const COUNTERS: &str = "COUNTERS";
-    /// Constant (`u32`): process id of the only traced process, or 0 if [`SESSIONS`] says which.
-    pub const SOLE_PROCESS: &str = "SOLE_PROCESS";
+    /// Constant (`u32`): id of the traced process.
+    pub const PROCESS: &str = "PROCESS";
+    /// Constant ([`Session`](super::Session)): its arena.
+    pub const SESSION: &str = "SESSION";
     /// Constant (`u64`): address behind the `syscall` instruction at which the dispatcher of system
     /// calls has touches recorded, or 0 if there is none.
     pub const MARKER: &str = "MARKER";
     /// Array of one [`Guests`](super::Guests), mapped by the traced process.
     pub const GUESTS: &str = "GUESTS";
+    /// Array of [`KNOWN_SITES`](super::KNOWN_SITES) words, each a [`KnownSite`](super::KnownSite)
+    /// or 0, mapped by the traced process.
+    pub const KNOWN: &str = "KNOWN";
     /// `tp_btf` program on user page faults.
     pub const PAGE_FAULT_USER: &str = "page_fault_user";
     /// `tp_btf` program on the kernel's own page faults (system calls on arena memory).
@@ -68,6 +75,8 @@ pub mod kind {
     pub const KERNEL_FAULT: u16 = 5;
     /// [`TouchRecord`](super::TouchRecord): a dispatched system call touched the arena.
     pub const TOUCH: u16 = 6;
+    /// [`KnownFaultRecord`](super::KnownFaultRecord): a listed site touched the native view.
+    pub const KNOWN_FAULT: u16 = 7;
 }
 
 /// Bits of [`TouchRecord::flags`].

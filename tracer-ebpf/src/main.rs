@@ -2,11 +2,12 @@
 //! and leave all judgement to `tracer-user`.
 //!
 //! ```text
-//!  tp_btf/page_fault_user   ─► probes::fault   ─► FaultRecord        (native code → arena)
+//!  tp_btf/page_fault_user   ─► probes::fault   ─► FaultRecord, KnownFaultRecord
+//!                                                                    (native code → arena)
 //!  tp_btf/page_fault_kernel ─► probes::fault   ─► KernelFaultRecord  (system call → arena)
 //!  uprobe, uretprobe        ─► probes::call    ─► CallRecord         (outermost call only)
 //!                                   │
-//!                              probes::maps: SESSIONS, COUNTERS, CALLS, RECORDS
+//!                              probes::maps: KNOWN, COUNTERS, CALLS, RECORDS
 //! ```
 //!
 //! Built by `cargo xtask build-ebpf` for `bpfel-unknown-none`; the result is committed.

@@ -35,7 +35,7 @@ use crate::{
     wire::{self, Record},
 };
 
-use sites::CachedSite;
+use sites::{CachedSite, expand, site};
 pub use totals::Totals;
 use translated::{Merging, is_marked};
 
@@ -136,10 +136,9 @@ impl Pipeline {
         (self.taken_in, self.taken_in - waiting)
     }
 
-    /// Forgets the totals and sites, for a fresh count.
+    /// Forgets the totals, for a fresh count. Instructions stay known: records in short rely on it.
     pub fn reset(&mut self) {
         self.totals = Totals::default();
-        self.sites.clear();
         self.ips.clear();
         self.number = next_number();
         self.last_touch.clear();
@@ -156,9 +155,29 @@ impl Pipeline {
         let mut sink = lock(&sink);
         match wire::read(bytes) {
             Ok(Record::Fault(fault)) => {
+                // Short records of the same site may come before this one has its turn.
+                site(&mut self.sites, fault.regs.rip, &fault);
                 let tid = is_marked(&fault).then_some(fault.header.tid);
                 self.in_turn(tid, Waiting::Fault(fault), &mut *sink);
             }
+            Ok(Record::KnownFault(known)) => match expand(&self.sites, &known) {
+                Some(fault) => {
+                    let tid = fault.header.tid;
+                    self.in_turn(Some(tid), Waiting::Fault(fault), &mut *sink);
+                }
+                None => {
+                    self.taken_in += 1;
+                    self.totals.rejected += 1;
+                    sink.refused(&Refused {
+                        tid: known.header.tid,
+                        ip: known.ip,
+                        addr: known.addr,
+                        kind: direction(known.error),
+                        what: "a record in short of an instruction that none was in full of"
+                            .to_owned(),
+                    });
+                }
+            },
             Ok(Record::Touch(touch)) => {
                 if !self.is_repeated(&touch) {
                     let tid = touch.header.tid;

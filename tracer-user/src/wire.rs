@@ -3,8 +3,8 @@
 
 use bytemuck::Pod;
 use tracer_ebpf::{
-    AuxRecord, CallRecord, FaultRecord, KernelFaultRecord, LAYOUT_VERSION, RecordHeader,
-    TouchRecord, kind,
+    AuxRecord, CallRecord, FaultRecord, KernelFaultRecord, KnownFaultRecord, LAYOUT_VERSION,
+    RecordHeader, TouchRecord, kind,
 };
 
 /// A record of any kind.
@@ -12,6 +12,8 @@ use tracer_ebpf::{
 pub enum Record {
     /// Native code touched the native view.
     Fault(FaultRecord),
+    /// A listed site touched the native view.
+    KnownFault(KnownFaultRecord),
     /// Machine state that completes a fault.
     Aux(AuxRecord),
     /// The probed function was entered.
@@ -68,6 +70,7 @@ pub fn read(bytes: &[u8]) -> Result<Record, WireError> {
     }
     Ok(match header.kind {
         kind::FAULT => Record::Fault(take(header.kind, bytes)?),
+        kind::KNOWN_FAULT => Record::KnownFault(take(header.kind, bytes)?),
         kind::AUX => Record::Aux(take(header.kind, bytes)?),
         kind::CALL_ENTER => Record::CallEnter(take(header.kind, bytes)?),
         kind::CALL_RETURN => Record::CallReturn(take(header.kind, bytes)?),

@@ -20,15 +20,20 @@ use aya_ebpf::{
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
-use tracer_ebpf::{FaultRecord, KernelFaultRecord, Regs, TouchRecord, kind};
+use tracer_ebpf::{
+    FaultRecord, KernelFaultRecord, KnownFaultRecord, KnownSite, Regs, TouchRecord, kind,
+};
 
-use super::maps::{Current, Slot, count, marker};
+use super::maps::{Current, Slot, count, known, marker};
 
 /// Longest x86 instruction, in bytes (Intel SDM volume 2, 2.3.11).
 const MAX_INSN: u64 = 15;
 
 /// Size of a page in bytes.
 const PAGE: u64 = 4096;
+
+/// TF in the flags: the thread is single-stepped.
+const TRAP_FLAG: u64 = 1 << 8;
 
 /// `page_fault_user(address, regs, error_code)`: an instruction of the process itself faulted.
 #[btf_tracepoint(function = "page_fault_user")]
@@ -42,6 +47,13 @@ fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
 
     // SAFETY: `counters` is a live map value.
     unsafe { count(&raw mut (*current.counters).emitted) };
+    // SAFETY: `regs` is the tracepoint's argument, read inside the structure.
+    let (rip, flags) = unsafe { ((*regs).rip, (*regs).eflags) };
+    if flags & TRAP_FLAG == 0
+        && let Some(site) = known(rip)
+    {
+        return known_fault(&ctx, &current, site, regs);
+    }
     let Some(slot) = Slot::<FaultRecord>::reserve() else {
         // SAFETY: as above.
         unsafe { count(&raw mut (*current.counters).dropped) };
@@ -57,7 +69,6 @@ fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
         (*record).error = error as u32;
         (*record).depth = current.depth((*regs).rsp);
         copy_regs(regs, &raw mut (*record).regs);
-        let rip = (*regs).rip;
         // A jump into the arena: reading there would fault again, on the native view.
         let len = if current.session.is_arena(rip) {
             (*record).insn = [0; MAX_INSN as usize];
@@ -66,6 +77,38 @@ fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
             read_insn(rip, (&raw mut (*record).insn).cast())
         };
         (*record).insn_len = len as u8;
+    }
+    slot.submit();
+    0
+}
+
+/// The site is listed: its reader needs no more than what its address is made of.
+#[inline(always)]
+fn known_fault(
+    ctx: &BtfTracePointContext,
+    current: &Current,
+    site: KnownSite,
+    regs: *const pt_regs,
+) -> i32 {
+    let addr: u64 = ctx.arg(0);
+    let error: u64 = ctx.arg(2);
+    let Some(slot) = Slot::<KnownFaultRecord>::reserve() else {
+        // SAFETY: `counters` is a live map value.
+        unsafe { count(&raw mut (*current.counters).dropped) };
+        aya_log_ebpf::warn!(ctx, "ring full: fault at {:x} dropped", addr);
+        return 0;
+    };
+    let record = slot.get();
+    // SAFETY: `record` is room for one `KnownFaultRecord`, all fields of which are written; `regs`
+    // is a typed kernel pointer.
+    unsafe {
+        (*record).header = current.header(kind::KNOWN_FAULT);
+        (*record).ip = site.ip();
+        (*record).addr = addr;
+        (*record).error = error as u32;
+        (*record).registers = site.registers();
+        (*record).base = register(regs, site.base());
+        (*record).index = register(regs, site.index());
     }
     slot.submit();
     0
@@ -165,6 +208,38 @@ unsafe fn copy_regs(from: *const pt_regs, to: *mut Regs) {
         (*to).gpr[15] = (*from).r15;
         (*to).rip = (*from).rip;
         (*to).rflags = (*from).eflags;
+    }
+}
+
+/// The register with this number in the x86 encoding; 0 for any other number.
+///
+/// # Safety
+///
+/// `from` is a kernel pointer with the BTF type `pt_regs`.
+#[inline(always)]
+unsafe fn register(from: *const pt_regs, number: u8) -> u64 {
+    // SAFETY: as the caller promises. Each arm is a load at a fixed place, which is all that the
+    // verifier allows.
+    unsafe {
+        match number {
+            0 => (*from).rax,
+            1 => (*from).rcx,
+            2 => (*from).rdx,
+            3 => (*from).rbx,
+            4 => (*from).rsp,
+            5 => (*from).rbp,
+            6 => (*from).rsi,
+            7 => (*from).rdi,
+            8 => (*from).r8,
+            9 => (*from).r9,
+            10 => (*from).r10,
+            11 => (*from).r11,
+            12 => (*from).r12,
+            13 => (*from).r13,
+            14 => (*from).r14,
+            15 => (*from).r15,
+            _ => 0,
+        }
     }
 }
 

@@ -14,14 +14,12 @@ use aya_ebpf::{
     Global,
     helpers::{bpf_get_current_pid_tgid, bpf_ringbuf_reserve, bpf_ringbuf_submit},
     macros::map,
-    maps::{Array, HashMap, LruHashMap, RingBuf},
+    maps::{Array, LruHashMap, RingBuf},
 };
 use tracer_ebpf::{
-    Counters, Guests, LAYOUT_VERSION, MAX_GUESTS, RING_BYTES, RecordHeader, Session,
+    Counters, Guests, KNOWN_SITES, KnownSite, LAYOUT_VERSION, MAX_GUESTS, RING_BYTES, RecordHeader,
+    Session,
 };
-
-/// Most processes traced at once.
-const MAX_SESSIONS: u32 = 1024;
 
 /// Threads whose nesting is remembered; beyond that, the one unused for longest is forgotten.
 const MAX_THREADS: u32 = 16384;
@@ -33,14 +31,15 @@ const NO_WAKEUP: u64 = 1;
 #[map]
 static RECORDS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 
-#[map]
-static SESSIONS: HashMap<u32, Session> = HashMap::with_max_entries(MAX_SESSIONS, 0);
-
 /// `BPF_F_MMAPABLE`: the traced process maps the map's memory.
 const MAPPABLE: u32 = 1 << 10;
 
 #[map]
 static GUESTS: Array<Guests> = Array::with_max_entries(1, MAPPABLE);
+
+/// Sites that the traced process has listed: see [`KnownSite`].
+#[map]
+static KNOWN: Array<u64> = Array::with_max_entries(KNOWN_SITES as u32, MAPPABLE);
 
 /// Mapped by the loader, which reads it at the beginning and the end of each call.
 #[map]
@@ -51,10 +50,17 @@ static COUNTERS: Array<Counters> = Array::with_max_entries(1, MAPPABLE);
 #[map]
 pub(super) static CALLS: LruHashMap<u32, CallState> = LruHashMap::with_max_entries(MAX_THREADS, 0);
 
-/// Process id of the only traced process, or 0 if `SESSIONS` says which. The verifier knows the
-/// value, so with one process the faults of all others end after one comparison.
+/// Id of the traced process. The verifier knows the value.
 #[unsafe(no_mangle)]
-static SOLE_PROCESS: Global<u32> = Global::new(0);
+static PROCESS: Global<u32> = Global::new(0);
+
+/// Arena of the traced process. The verifier knows it too: a look-up for each fault would cost as
+/// much as the record.
+#[unsafe(no_mangle)]
+static SESSION: Global<Session> = Global::new(Session {
+    arena_base: 0,
+    arena_len: 0,
+});
 
 /// Where the dispatcher of system calls has touches recorded; see `tracer_ebpf::names::MARKER`.
 #[unsafe(no_mangle)]
@@ -84,23 +90,16 @@ pub(super) struct Current {
 
 impl Current {
     /// The current process, if it is traced and `wanted` says so of its session. What is not
-    /// wanted, among it most page faults of a traced process, costs one look-up.
+    /// wanted, among it almost all page faults of all processes, costs a comparison.
     #[inline(always)]
     pub(super) fn traced(wanted: impl FnOnce(&Session) -> bool) -> Option<Self> {
+        let session = SESSION.load();
+        if !wanted(&session) {
+            return None;
+        }
         let id = bpf_get_current_pid_tgid();
         let (process, tid) = ((id >> 32) as u32, id as u32);
-        let sole = SOLE_PROCESS.load();
-        let process = if sole == 0 || process == sole {
-            process
-        } else if is_guest(process) {
-            sole
-        } else {
-            return None;
-        };
-        // SAFETY: the copy is made at once; the loader writes an entry before the process can
-        // fault in its arena, and removes it after.
-        let session = *unsafe { SESSIONS.get(process) }?;
-        if !wanted(&session) {
+        if process != PROCESS.load() && !is_guest(process) {
             return None;
         }
         // An array has all its elements from the start.
@@ -172,6 +171,15 @@ fn is_guest(process: u32) -> bool {
         }
     }
     false
+}
+
+/// The site at `ip`, if the traced process has listed it.
+#[inline(always)]
+pub(super) fn known(ip: u64) -> Option<KnownSite> {
+    let word = KNOWN.get_ptr(KnownSite::cell(ip) as u32)?;
+    // SAFETY: a live map value, which the traced process changes as a whole; read once.
+    let site = KnownSite::from_word(unsafe { word.read_volatile() });
+    (site.ip() == ip).then_some(site)
 }
 
 /// The address behind the dispatcher's marking system call.

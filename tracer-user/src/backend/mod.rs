@@ -120,6 +120,11 @@ pub(crate) trait Recorder: Send {
         std::ptr::null_mut()
     }
 
+    /// Where the recorder looks for sites that it needs to say less of, or null.
+    fn known(&self) -> *mut [u64; tracer_ebpf::KNOWN_SITES] {
+        std::ptr::null_mut()
+    }
+
     /// Hands over all records that are there, oldest first, and returns how many.
     fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize;
 

@@ -1,7 +1,7 @@
 //! Effective addresses: base + index * scale + displacement, within a segment.
 
 use iced_x86::{Instruction, Register};
-use tracer_ebpf::{AuxRecord, Regs};
+use tracer_ebpf::{AuxRecord, NO_REGISTER, Regs};
 
 /// Number of rsp in the x86 register encoding.
 pub(super) const RSP: u8 = 4;
@@ -150,6 +150,15 @@ impl Address {
     /// Whether rsp is the base.
     pub(super) fn is_stack_relative(&self) -> bool {
         self.base == Term::Full(RSP)
+    }
+
+    /// Numbers of the registers that it is made of, base and index, or [`NO_REGISTER`].
+    pub(super) fn registers(&self) -> [u8; 2] {
+        [self.base, self.index].map(|term| match term {
+            Term::Zero => NO_REGISTER,
+            Term::Full(number) => number & 15,
+            Term::Al => 0,
+        })
     }
 
     /// The address, `None` if it needs a segment base that was not recorded. Async-signal-safe.

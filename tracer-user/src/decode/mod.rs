@@ -12,6 +12,8 @@
 //! A read-modify-write gives its read first. Only a write that may not happen is not `certain`.
 
 use iced_x86::{Decoder, DecoderOptions, Instruction};
+#[cfg(doc)]
+use tracer_ebpf::NO_REGISTER;
 use tracer_ebpf::{AuxRecord, Regs};
 
 mod address;
@@ -203,6 +205,22 @@ impl Decoded {
         let mut accesses = Vec::new();
         push(piece, 0, &mut accesses);
         Some(accesses)
+    }
+
+    /// Numbers of the base and the index register, in the order of `Regs::gpr` or [`NO_REGISTER`],
+    /// where all that it accesses is at one address, which follows from those two alone. It may
+    /// read what is there, write it, or both.
+    pub(crate) fn address_registers(&self) -> Option<[u8; 2]> {
+        let Plan::Pieces(pieces) = &self.plan else {
+            return None;
+        };
+        let [piece] = &pieces[..] else {
+            return None;
+        };
+        if self.touches_stack || self.checked.is_some() || self.needs.any() {
+            return None;
+        }
+        Some(piece.at.registers())
     }
 
     /// The string instruction that this is, if it is one.

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use tracer_ebpf::FaultRecord;
+use bytemuck::Zeroable;
+use tracer_ebpf::{FaultRecord, KnownFaultRecord, KnownSite, Regs};
 
 use crate::{
     decode::{Decoded, Refusal},
@@ -16,6 +17,8 @@ use crate::{
 pub(super) struct CachedSite {
     bytes: [u8; 15],
     len: usize,
+    /// How many bytes the last record had.
+    read: u8,
     pub(super) decoded: Result<Decoded, Refusal>,
     /// Whether the resume engine has copies for this string instruction.
     pub(super) string_copies: bool,
@@ -41,6 +44,7 @@ pub(super) fn site<'a>(
         }
         CachedSite {
             bytes,
+            read: fault.insn_len,
             len: decoded.as_ref().map_or(read, Decoded::len),
             string_copies: decoded.as_ref().is_ok_and(displace::has_string_copies),
             decoded,
@@ -52,4 +56,33 @@ pub(super) fn site<'a>(
         *site = fresh();
     }
     site
+}
+
+/// The whole record that one in short stands for: with the bytes of the last whole one at its
+/// address, and no registers but those that count. None where they are not known.
+pub(super) fn expand(
+    sites: &HashMap<u64, CachedSite>,
+    known: &KnownFaultRecord,
+) -> Option<FaultRecord> {
+    let site = sites.get(&known.ip)?;
+    let registers = site.decoded.as_ref().ok()?.address_registers()?;
+    if KnownSite::new(known.ip, registers)?.registers() != known.registers {
+        return None;
+    }
+    let mut regs = Regs::zeroed();
+    regs.rip = known.ip;
+    for (number, value) in registers.into_iter().zip([known.base, known.index]) {
+        if let Some(register) = regs.gpr.get_mut(usize::from(number)) {
+            *register = value;
+        }
+    }
+    Some(FaultRecord {
+        header: known.header,
+        addr: known.addr,
+        error: known.error,
+        depth: 0,
+        insn_len: site.read,
+        insn: site.bytes,
+        regs,
+    })
 }

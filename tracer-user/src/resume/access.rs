@@ -39,8 +39,14 @@ pub(super) fn access(safe: Safe, engine: &Engine, frame: &mut Frame<'_>, addr: u
     let ip = frame.ip();
     let site = match engine.sites.find(ip) {
         Some(site) if unchanged(site) => site,
-        _ => engine.prepare.ask(safe, ip),
+        known => {
+            if known.is_some() {
+                engine.known.has_changed(ip);
+            }
+            engine.prepare.ask(safe, ip)
+        }
     };
+    engine.known.list(site);
     let regs = frame.regs();
     let error = frame.error();
     let looks_wrong = engine.looks_wrong(addr, site.reach, error & ERROR_WRITE != 0);

@@ -37,6 +37,7 @@ use super::{
     guard::Guard,
     guests::Guests,
     install,
+    known::{Known, Table},
     other_crash::OtherCrash,
     prepare::PrepareQueue,
     roster::Roster,
@@ -129,6 +130,8 @@ pub(crate) struct Engine {
     pub handled: AtomicU64,
     touches: AtomicU64,
     guests: Guests,
+    /// Sites that the kernel's part is told of.
+    pub(crate) known: Known,
     /// Kernel id of the thread that has the native view open, or is about to; 0 if none.
     step_owner: AtomicU32,
     pub(super) roster: Roster,
@@ -156,6 +159,8 @@ pub(crate) struct Lent {
     pub shadow: Option<ShadowView>,
     /// Where the kernel's part looks for processes that share this one's memory, or null.
     pub guests: *mut tracer_ebpf::Guests,
+    /// Where the kernel's part looks for sites that it needs to say less of, or null.
+    pub known: *mut Table,
     /// Pipe that wakes who drains the rings; writing to it does not block.
     pub drain_fd: i32,
     /// After how many faults a site is translated, if at all.
@@ -222,6 +227,7 @@ impl Engine {
             handled: AtomicU64::new(0),
             touches: AtomicU64::new(0),
             guests: Guests::new(),
+            known: Known::new(),
             step_owner: AtomicU32::new(0),
             roster: Roster::new()?,
             stop: Stop::new(),
@@ -265,6 +271,7 @@ impl Engine {
             kernel_ring: None,
             shadow: None,
             guests: std::ptr::null_mut(),
+            known: std::ptr::null_mut(),
             drain_fd: -1,
             hot: None,
         });
@@ -300,6 +307,7 @@ impl Engine {
             .store(leak(lent.kernel_ring), Ordering::Release);
         self.shadow.store(leak(lent.shadow), Ordering::Release);
         self.guests.lend(lent.guests);
+        self.known.lend(lent.known);
         self.drain_fd.store(lent.drain_fd, Ordering::Relaxed);
         self.recording
             .store(lent.recording as u32, Ordering::SeqCst);

@@ -173,11 +173,8 @@ pub(super) fn enter(
 }
 
 /// Native code is about to make a system call: if that changes what is mapped where code was
-/// translated, the translations are forgotten. Async-signal-safe.
+/// translated or sites are listed, those are forgotten. Async-signal-safe.
 pub(super) fn before_call(engine: &Engine, call: &Call) {
-    let Some(translator) = engine.translator() else {
-        return;
-    };
     let [addr, len, _, flags, to, _] = call.args;
     let ranges = match call.number as i64 {
         libc::SYS_munmap | libc::SYS_mprotect => [(addr, len), (0, 0)],
@@ -187,13 +184,17 @@ pub(super) fn before_call(engine: &Engine, call: &Call) {
     };
     for (start, len) in ranges {
         if len != 0 {
-            forget(engine, translator, &(start..start.saturating_add(len)));
+            forget(engine, &(start..start.saturating_add(len)));
         }
     }
 }
 
-fn forget(engine: &Engine, translator: &Translator, range: &Range<u64>) {
-    if translator.code_changes(range) {
+fn forget(engine: &Engine, range: &Range<u64>) {
+    engine.known.forget(range, &engine.sites);
+    if engine
+        .translator()
+        .is_some_and(|translator| translator.code_changes(range))
+    {
         // Those of other libraries are only translated anew.
         for site in engine.sites.all() {
             site.translated.store(0, Ordering::Release);
@@ -220,9 +221,7 @@ impl Engine {
 
     /// Code was unloaded, or changed: nothing that was translated counts any more.
     pub(crate) fn code_changed(&self) {
-        if let Some(translator) = self.translator() {
-            forget(self, translator, &(0..u64::MAX));
-        }
+        forget(self, &(0..u64::MAX));
     }
 
     /// Where a function is translated, if it is, for a call by this thread.

@@ -31,6 +31,7 @@ mod guests;
 mod hot;
 mod install;
 mod interlude;
+mod known;
 mod other_crash;
 mod prepare;
 pub mod refusal;

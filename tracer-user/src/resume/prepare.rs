@@ -15,6 +15,8 @@ use std::{
     sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
 };
 
+use tracer_ebpf::KnownSite;
+
 use super::{
     displaced,
     engine::Engine,
@@ -159,6 +161,13 @@ impl Request {
     }
 }
 
+/// What the kernel's part may be told of an instruction, if anything.
+fn known(engine: &Engine, decoded: &Decoded) -> Option<KnownSite> {
+    let registers = decoded.address_registers()?;
+    let fixed = engine.translator()?.is_fixed(decoded.ip());
+    KnownSite::new(decoded.ip(), registers).filter(|_| fixed)
+}
+
 /// Decodes the instruction at `ip` and prepares how its threads go on. An instruction that
 /// cannot be read or decoded is single-stepped; the reader of the records refuses it by name.
 fn make_site(engine: &Engine, ip: u64) -> &'static Site {
@@ -181,6 +190,7 @@ fn make_site(engine: &Engine, ip: u64) -> &'static Site {
             touches_stack: decoded.touches_stack(),
             reach: (decoded.instruction().memory_size().size() as u64).max(1),
             action: displaced::place(&engine.code, &decoded),
+            known: AtomicU64::new(known(engine, &decoded).map_or(0, KnownSite::word)),
             steps: AtomicU64::new(0),
             faults: AtomicU32::new(0),
             translated: AtomicU64::new(0),
@@ -194,6 +204,7 @@ fn make_site(engine: &Engine, ip: u64) -> &'static Site {
             touches_stack: false,
             reach: 1,
             action: Action::Step,
+            known: AtomicU64::new(0),
             steps: AtomicU64::new(0),
             faults: AtomicU32::new(0),
             translated: AtomicU64::new(0),

@@ -71,6 +71,9 @@ pub(crate) struct Site {
     pub reach: u64,
     /// How its threads go on.
     pub action: Action,
+    /// What the kernel's part may be told of it, a word of `KnownSite`: where its accesses follow
+    /// from registers that this names, and its code cannot change; else 0.
+    pub known: AtomicU64,
     /// How often it was single-stepped in this session.
     pub steps: AtomicU64,
     /// How often it faulted, until it was translated.
@@ -159,25 +162,28 @@ pub(super) fn leaked(site: *const Site) -> &'static Site {
     unsafe { &*site }
 }
 
+/// A site for tests.
+#[cfg(test)]
+pub(super) fn plain(ip: u64, byte: u8) -> Site {
+    Site {
+        ip,
+        bytes: [byte; 15],
+        read: 15,
+        len: 1,
+        needs: Needs::default(),
+        touches_stack: false,
+        reach: 1,
+        action: Action::Step,
+        known: AtomicU64::new(0),
+        steps: AtomicU64::new(0),
+        faults: AtomicU32::new(0),
+        translated: AtomicU64::new(0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn site(ip: u64, byte: u8) -> Site {
-        Site {
-            ip,
-            bytes: [byte; 15],
-            read: 15,
-            len: 1,
-            needs: Needs::default(),
-            touches_stack: false,
-            reach: 1,
-            action: Action::Step,
-            steps: AtomicU64::new(0),
-            faults: AtomicU32::new(0),
-            translated: AtomicU64::new(0),
-        }
-    }
+    use super::{plain as site, *};
 
     #[test]
     fn finds_what_was_inserted_and_replaces_changed_code() {

@@ -59,6 +59,7 @@ impl TraceSession {
             steps: self.engine.steps.load(Ordering::Relaxed),
             blind: self.engine.blind_steps.load(Ordering::Relaxed),
             uncopied: self.engine.uncopied.load(Ordering::Relaxed),
+            changed: self.engine.known.changed(),
             foreign: self.engine.foreign.load(Ordering::Relaxed),
             failed: self
                 .engine
@@ -99,6 +100,7 @@ impl TraceSession {
         };
         let blind = after.blind - before.blind;
         let uncopied = after.uncopied - before.uncopied;
+        let changed = after.changed - before.changed;
         let failed = after.failed - before.failed;
         let elsewhere =
             after.foreign - before.foreign + after.unrecorded().saturating_sub(before.unrecorded());
@@ -115,6 +117,13 @@ impl TraceSession {
                 "{uncopied} string instructions or pushes of flags were stepped one by one, \
                  because the area for copies of instructions is full; what is told of them may \
                  be wrong; begin a new process"
+            ),
+        ) + unseen(
+            changed,
+            format!(
+                "{changed} accesses were made by code that had been changed since it was looked at, \
+                 though it is mapped from a file and not writable; what is told of them may be wrong; \
+                 have the library loaded before the session begins, as it will stay"
             ),
         ) + unseen(
             blind,

@@ -80,6 +80,7 @@ impl TraceSession {
             kernel_ring: None,
             shadow: Some(place.shadow),
             guests: std::ptr::null_mut(),
+            known: std::ptr::null_mut(),
             drain_fd: wake.as_raw_fd(),
             hot: Some(translate::DEFAULT_HOT),
         };
@@ -101,6 +102,7 @@ impl TraceSession {
         lent.recording = recorder.recording();
         lent.kernel_ring = recorder.kernel_ring();
         lent.guests = recorder.guests();
+        lent.known = recorder.known();
         engine.lend(&lent);
         let progress = Arc::new(AtomicU64::new(0));
         let pipeline = Pipeline::new(

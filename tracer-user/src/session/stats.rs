@@ -74,6 +74,7 @@ pub(super) struct Mark {
     pub(super) steps: u64,
     pub(super) blind: u64,
     pub(super) uncopied: u64,
+    pub(super) changed: u64,
     pub(super) foreign: u64,
     pub(super) handled: u64,
     /// Entries of logs.

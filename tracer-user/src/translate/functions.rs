@@ -29,8 +29,8 @@ pub(super) struct Functions {
 }
 
 impl Functions {
-    /// The function around `address`; none where its code is not mapped from a file, or may change.
-    pub(super) fn around(&mut self, address: u64) -> Option<Function> {
+    /// The mapping around `address`, where its code is mapped from a file and cannot be written.
+    pub(super) fn fixed(&mut self, address: u64) -> Option<Mapping> {
         if modules::find(&self.maps, address).is_none() {
             self.maps = modules::mappings().unwrap_or_default();
         }
@@ -51,6 +51,12 @@ impl Functions {
         {
             return None;
         }
+        Some(mapping)
+    }
+
+    /// The function around `address`; none where its code is not mapped from a file, or may change.
+    pub(super) fn around(&mut self, address: u64) -> Option<Function> {
+        let mapping = self.fixed(address)?;
         let key = (mapping.range.start, mapping.path.clone());
         let known = self
             .known
@@ -68,6 +74,11 @@ impl Functions {
             is_known: function.is_some(),
             ours,
         })
+    }
+
+    /// What is mapped is read again when it is asked for.
+    pub(super) fn look_again(&mut self) {
+        self.maps.clear();
     }
 
     /// Forgets what is known: libraries came or went.

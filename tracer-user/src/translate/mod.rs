@@ -38,7 +38,7 @@ use std::{
     io,
     ops::Range,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -120,6 +120,8 @@ pub(crate) struct Translator {
     looking: AtomicBool,
     /// Code has gone, so that what is remembered of addresses may be wrong.
     stale: AtomicBool,
+    /// What is mapped has changed somewhere.
+    moved: AtomicBool,
     memory: Mutex<Memory>,
 }
 
@@ -155,6 +157,7 @@ impl Translator {
             origins: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; ORIGINS],
             looking: AtomicBool::new(false),
             stale: AtomicBool::new(false),
+            moved: AtomicBool::new(false),
             memory: Mutex::default(),
         })
     }
@@ -195,15 +198,27 @@ impl Translator {
         }
     }
 
-    /// Translates what `ip` reaches; returns where it is translated, 0 where it is not. `touched`
-    /// says of which instructions it is known that they touched the arena. Allocates.
-    pub(crate) fn translate(&self, ip: u64, wanted: Wanted, touched: &dyn Fn(u64) -> bool) -> u64 {
+    /// Whether the code at `ip` is mapped from a file and cannot be written. Allocates.
+    pub(crate) fn is_fixed(&self, ip: u64) -> bool {
+        self.memory().functions.fixed(ip).is_some()
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let memory = &mut *memory;
         if self.stale.swap(false, Ordering::AcqRel) {
             memory.known.clear();
             memory.functions.forget();
         }
+        if self.moved.swap(false, Ordering::AcqRel) {
+            memory.functions.look_again();
+        }
+        memory
+    }
+
+    /// Translates what `ip` reaches; returns where it is translated, 0 where it is not. `touched`
+    /// says of which instructions it is known that they touched the arena. Allocates.
+    pub(crate) fn translate(&self, ip: u64, wanted: Wanted, touched: &dyn Fn(u64) -> bool) -> u64 {
+        let memory = &mut *self.memory();
         match self.translate_with(memory, ip, wanted, touched) {
             Ok(address) => {
                 if wanted != Wanted::Direct && !self.tables.enter(ip, address) {
@@ -360,6 +375,7 @@ impl Translator {
     /// What is mapped in a range changes: returns whether something of it was translated, which is
     /// forgotten then. Async-signal-safe.
     pub(crate) fn code_changes(&self, range: &Range<u64>) -> bool {
+        self.moved.store(true, Ordering::Release);
         let mut any = false;
         for (start, end) in &self.origins {
             let origin = start.load(Ordering::Relaxed)..end.load(Ordering::Acquire);

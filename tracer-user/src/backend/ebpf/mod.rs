@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!  Ebpf::open ──► object (embedded, or $FFITRACE_BPF_OBJECT) ──► load, verify
-//!             ──► map COUNTERS; SESSIONS[pid] ──► attach page_fault_{user,kernel}
+//!             ──► map COUNTERS, GUESTS, KNOWN ──► attach page_fault_{user,kernel}
 //!  probe_function ──► call_enter, call_return at a function of a library, this process only
 //!  drain ◄── RECORDS ring, in order              ring_view ──► how full, for the signal handler
-//!  drop  ──► SESSIONS entry removed, everything detached
+//!  drop  ──► everything detached
 //! ```
 //!
 //! The object is committed, since the users' toolchain cannot build it; `cargo xtask build-ebpf`
@@ -13,7 +13,7 @@
 
 mod counters;
 mod error;
-mod guests;
+mod lent;
 mod log;
 mod object;
 mod probes;
@@ -26,9 +26,9 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use aya::EbpfLoader;
-use aya::maps::{HashMap, MapData, RingBuf};
+use aya::maps::{MapData, RingBuf};
 use aya::programs::BtfTracePoint;
-use tracer_ebpf::{Counters, RING_BYTES, Session, names};
+use tracer_ebpf::{Counters, Guests, KNOWN_SITES, RING_BYTES, Session, names};
 
 pub use error::EbpfError;
 use object::{array, check_preconditions, kernel_types, object, program, take_map};
@@ -43,7 +43,7 @@ use crate::resume::gate;
 /// a microsecond, unless the machine takes its processor away.
 const MAX_BUSY: Duration = Duration::from_millis(100);
 
-/// A [`Session`] as a map value. (`aya::Pod` cannot be implemented here for a foreign type.)
+/// A [`Session`] as a constant of the programs. (`aya::Pod` cannot be implemented here for a foreign type.)
 type SessionWords = [u64; 2];
 
 /// The eBPF recorder of this process.
@@ -51,8 +51,8 @@ pub struct Ebpf {
     programs: aya::Ebpf,
     records: RingBuf<MapData>,
     pages: ring::RingPages,
-    guests: guests::GuestPage,
-    sessions: HashMap<MapData, u32, SessionWords>,
+    guests: lent::LentMap<Guests>,
+    known: lent::LentMap<[u64; KNOWN_SITES]>,
     counters: counters::CounterPage,
     /// Process id as the kernel knows it.
     process: u32,
@@ -80,13 +80,15 @@ impl Ebpf {
     pub fn open(session: Session) -> Result<Ebpf, EbpfError> {
         check_preconditions()?;
         let process = std::process::id();
+        let words = bytemuck::cast::<Session, SessionWords>(session);
         let types = kernel_types()?;
         let object = object()?;
 
         let level = log::level();
         let level_byte = level.map_or(0, |level| level as u8);
         let mut programs = EbpfLoader::new()
-            .override_global(names::SOLE_PROCESS, &process, true)
+            .override_global(names::PROCESS, &process, true)
+            .override_global(names::SESSION, &words, true)
             .override_global(names::MARKER, &gate::marked(), true)
             .override_global(aya_log::LEVEL, &level_byte, false)
             .load(&object)
@@ -102,10 +104,10 @@ impl Ebpf {
             .map_err(|error| EbpfError::from_map(names::RECORDS, error))?;
         let pages = ring::RingPages::map(records.as_fd(), u64::from(RING_BYTES))
             .map_err(|error| EbpfError::from_map(names::RECORDS, error.into()))?;
-        let guests = guests::GuestPage::map(array(&mut programs, names::GUESTS)?)
+        let guests = lent::LentMap::map(array(&mut programs, names::GUESTS)?)
             .map_err(|error| EbpfError::from_map(names::GUESTS, error.into()))?;
-        let sessions = HashMap::try_from(take_map(&mut programs, names::SESSIONS)?)
-            .map_err(|error| EbpfError::from_map(names::SESSIONS, error))?;
+        let known = lent::LentMap::map(array(&mut programs, names::KNOWN)?)
+            .map_err(|error| EbpfError::from_map(names::KNOWN, error.into()))?;
         let counters = counters::CounterPage::map(array(&mut programs, names::COUNTERS)?)
             .map_err(|error| EbpfError::from_map(names::COUNTERS, error.into()))?;
 
@@ -115,16 +117,13 @@ impl Ebpf {
             records,
             pages,
             guests,
-            sessions,
+            known,
             counters,
             process,
             probes,
             probes_loaded: false,
             logger,
         };
-        ebpf.sessions
-            .insert(process, bytemuck::cast::<Session, SessionWords>(session), 0)
-            .map_err(|error| EbpfError::from_map(names::SESSIONS, error))?;
         for name in [names::PAGE_FAULT_USER, names::PAGE_FAULT_KERNEL] {
             let program: &mut BtfTracePoint = program(&mut ebpf.programs, name)?;
             program
@@ -173,8 +172,14 @@ impl Ebpf {
     }
 
     /// The list of processes that share this one's memory, which the programs read.
-    pub fn guests(&self) -> *mut tracer_ebpf::Guests {
-        self.guests.list()
+    pub fn guests(&self) -> *mut Guests {
+        self.guests.value()
+    }
+
+    /// The table of listed sites, which the programs read: words of [`tracer_ebpf::KnownSite`], or
+    /// 0. Stays mapped for good.
+    pub fn known(&self) -> *mut [u64; KNOWN_SITES] {
+        self.known.value()
     }
 
     /// Totals of this process since [`Ebpf::open`].
@@ -185,14 +190,7 @@ impl Ebpf {
 
 impl Drop for Ebpf {
     fn drop(&mut self) {
-        // First, so that no record is written for a reader that is going. The programs detach as
-        // their links drop with `self.programs`.
-        if let Err(error) = self.sessions.remove(&self.process) {
-            tracing::warn!(
-                "the session of process {} is not removed: {error}",
-                self.process
-            );
-        }
+        // The others detach as their links drop with `self.programs`.
         self.unprobe();
     }
 }
@@ -210,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn map_values_have_the_size_of_their_types() {
+    fn constants_have_the_size_of_their_types() {
         assert_eq!(size_of::<SessionWords>(), size_of::<Session>());
     }
 }

@@ -39,6 +39,10 @@ impl Recorder for Kernel {
         self.ebpf.guests()
     }
 
+    fn known(&self) -> *mut [u64; tracer_ebpf::KNOWN_SITES] {
+        self.ebpf.known()
+    }
+
     fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
         // Faults first: what completes one is written after it.
         self.ebpf.drain(each) + drain_user_ring(self.engine, each)
