@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 const GENERAL: &[&str] = &[
     "atomics",
     "bad",
+    "changing",
     "crash",
     "flow",
     "operands",

@@ -227,6 +227,7 @@ proptest! {
         code in proptest::collection::vec(any::<u8>(), 0..20),
         prefix in 0usize..6,
         gpr in any::<[u64; 16]>(),
+        others in any::<[u64; 16]>(),
         rflags in any::<u64>(),
         masks in any::<[u64; 8]>(),
         small_count in any::<bool>(),
@@ -260,6 +261,17 @@ proptest! {
                     runs_whole(&op, &regs, &session);
                 }
                 decoded.checked(&regs, aux);
+                if let Some(numbers) = decoded.address_registers() {
+                    let mut alone = Regs { gpr: others, rip: IP, rflags: !rflags };
+                    for number in numbers.into_iter().filter(|number| *number < 16) {
+                        alone.gpr[usize::from(number)] = regs.gpr[usize::from(number)];
+                    }
+                    let mut same = Vec::new();
+                    prop_assert!(decoded.accesses(&alone, None, Rep::Once, &mut same).is_ok());
+                    prop_assert_eq!(&out, &same);
+                    prop_assert_eq!(decoded.checked(&alone, None), None);
+                    prop_assert!(!same.is_empty() && same.iter().all(|one| one.addr == same[0].addr));
+                }
             }
             Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
         }

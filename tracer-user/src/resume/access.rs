@@ -38,7 +38,11 @@ use crate::{
 pub(super) fn access(safe: Safe, engine: &Engine, frame: &mut Frame<'_>, addr: u64) {
     let ip = frame.ip();
     let site = match engine.sites.find(ip) {
-        Some(site) if unchanged(site) => site,
+        Some(site) if unchanged(site) => {
+            engine.known.list(site);
+            site
+        }
+        // One that is new, or whose bytes are: the next record has to be whole.
         known => {
             if known.is_some() {
                 engine.known.has_changed(ip);
@@ -46,7 +50,6 @@ pub(super) fn access(safe: Safe, engine: &Engine, frame: &mut Frame<'_>, addr: u
             engine.prepare.ask(safe, ip)
         }
     };
-    engine.known.list(site);
     let regs = frame.regs();
     let error = frame.error();
     let looks_wrong = engine.looks_wrong(addr, site.reach, error & ERROR_WRITE != 0);

@@ -421,18 +421,6 @@ impl Assembler {
         self.fixups.push((self.offset() - 4, 4, label));
     }
 
-    /// `jmp address`, through a constant where it is far.
-    pub(super) fn jump_to(&mut self, address: u64) {
-        let next = self.address() + 5;
-        match i32::try_from(address.wrapping_sub(next) as i64) {
-            Ok(distance) => {
-                self.raw(&[0xe9]);
-                self.raw(&distance.to_le_bytes());
-            }
-            Err(_) => self.jump_literal(address),
-        }
-    }
-
     /// `jmp qword ptr [cell]`
     pub(super) fn jump_cell(&mut self, cell: Label) {
         self.raw(&[0xff, 0x25, 0, 0, 0, 0]);

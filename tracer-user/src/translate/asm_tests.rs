@@ -133,7 +133,6 @@ fn the_rest() {
         a.jump_if(Condition::Below, here);
         a.push_literal(9);
         a.jump_literal(9);
-        a.jump_to(0x2000);
         let len = a.code.len();
         a.finish().unwrap();
         a.code.truncate(len);

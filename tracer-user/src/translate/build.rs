@@ -26,7 +26,6 @@ type Declining = usize;
 struct Builder<'a> {
     translator: &'a Translator,
     scan: &'a Scan,
-    known: &'a HashMap<u64, u64>,
     emitter: Emitter,
     labels: HashMap<u64, Label>,
     exits: Exits,
@@ -95,7 +94,6 @@ pub(super) fn build(
         let mut builder = Builder {
             translator,
             scan: &scan,
-            known,
             emitter: Emitter::new(base),
             labels: HashMap::new(),
             exits: Exits::default(),
@@ -147,7 +145,14 @@ pub(super) fn build(
         })
         .collect();
     let exits = exits.placed(&emitter, base).ok_or(Declined::NOT_MOVED)?;
-    let code = std::mem::take(&mut emitter.asm.code);
+    let mut code = std::mem::take(&mut emitter.asm.code);
+    for exit in &exits {
+        // Through its cell, as those that are found later: it may have to be taken back.
+        if let Some(address) = known.get(&exit.target) {
+            let cell = (exit.cell - base) as usize;
+            code[cell..cell + 8].copy_from_slice(&address.to_le_bytes());
+        }
+    }
     let region = Region {
         base,
         len: code.len() as u32,
@@ -315,11 +320,7 @@ impl<'a> Builder<'a> {
             return self.emitter.asm.jump(*label);
         }
         self.emitter.restore_all();
-        if let Some(address) = self.known.get(&to) {
-            self.emitter.asm.jump_to(*address);
-        } else {
-            self.exits.go(&mut self.emitter, to);
-        }
+        self.exits.go(&mut self.emitter, to);
     }
 
     /// A label that leads to an original address.

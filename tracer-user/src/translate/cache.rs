@@ -150,6 +150,19 @@ impl CodeCache {
         );
     }
 
+    /// Has all exits ask anew where they go. Async-signal-safe.
+    pub(super) fn ask_anew(&self) {
+        for area in self.areas() {
+            let count = area.count.load(Ordering::Acquire);
+            for exit in (0..count)
+                .filter_map(|index| area.get(index))
+                .flat_map(|region| &region.exits)
+            {
+                self.set_cell(exit.cell, exit.ask);
+            }
+        }
+    }
+
     /// Bytes of code that are there.
     pub(crate) fn used(&self) -> u64 {
         self.areas()

@@ -62,6 +62,9 @@ pub(crate) use transfer::ExitAt;
 /// Faults of a site before it is translated, unless told otherwise.
 pub const DEFAULT_HOT: u32 = 16;
 
+/// How often code may change while a region is made of it, before that is given up.
+const CHANGES: usize = 3;
+
 /// Mapped files of which code can be translated.
 const ORIGINS: usize = 128;
 
@@ -218,7 +221,29 @@ impl Translator {
     /// Translates what `ip` reaches; returns where it is translated, 0 where it is not. `touched`
     /// says of which instructions it is known that they touched the arena. Allocates.
     pub(crate) fn translate(&self, ip: u64, wanted: Wanted, touched: &dyn Fn(u64) -> bool) -> u64 {
-        let memory = &mut *self.memory();
+        let mut memory = self.memory();
+        let mut translated = self.translate_once(&mut memory, ip, wanted, touched);
+        // Code may have changed meanwhile: what was just made may be of the old, or lead to it.
+        for _ in 0..CHANGES {
+            if !self.stale.load(Ordering::Acquire) {
+                return translated;
+            }
+            drop(memory);
+            memory = self.memory();
+            self.tables.forget();
+            self.cache.ask_anew();
+            translated = self.translate_once(&mut memory, ip, wanted, touched);
+        }
+        0
+    }
+
+    fn translate_once(
+        &self,
+        memory: &mut Memory,
+        ip: u64,
+        wanted: Wanted,
+        touched: &dyn Fn(u64) -> bool,
+    ) -> u64 {
         match self.translate_with(memory, ip, wanted, touched) {
             Ok(address) => {
                 if wanted != Wanted::Direct && !self.tables.enter(ip, address) {
@@ -372,8 +397,10 @@ impl Translator {
         self.cache.point(ip)?.original()
     }
 
-    /// What is mapped in a range changes: returns whether something of it was translated, which is
-    /// forgotten then. Async-signal-safe.
+    /// What is mapped in a range changes: returns whether something of it was translated. Then all
+    /// translations are forgotten: no code that was made before leads to another region, so a thread
+    /// that is in one leaves for original code, or for what is translated from now on.
+    /// Async-signal-safe.
     pub(crate) fn code_changes(&self, range: &Range<u64>) -> bool {
         self.moved.store(true, Ordering::Release);
         let mut any = false;
@@ -382,9 +409,12 @@ impl Translator {
             if origin.start < range.end && range.start < origin.end {
                 end.store(0, Ordering::Release);
                 self.stale.store(true, Ordering::Release);
-                self.tables.forget(&origin);
                 any = true;
             }
+        }
+        if any {
+            self.tables.forget();
+            self.cache.ask_anew();
         }
         any
     }

@@ -32,6 +32,8 @@ pub(super) struct Exit {
 /// An exit in finished code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ExitAt {
+    /// The original address that it goes to.
+    pub(super) target: u64,
     /// Where it asks for help.
     pub(super) ask: u64,
     /// The cell that it goes through.
@@ -82,6 +84,7 @@ impl Exits {
         let at = |label| Some(base + u64::from(emitter.asm.offset_of(label)?));
         let place = |exit: &Exit| {
             Some(ExitAt {
+                target: exit.target,
                 ask: at(exit.ask)?,
                 cell: at(exit.cell)?,
                 leave: at(exit.leave)?,

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use libtest_mimic::Failed;
 use tracer_ebpf::{
-    CallRecord, FaultRecord, KernelFaultRecord, LAYOUT_VERSION, RecordHeader, SEGMENT_SIZE,
-    Session, kind,
+    CallRecord, FaultRecord, KernelFaultRecord, KnownFaultRecord, LAYOUT_VERSION, RecordHeader,
+    SEGMENT_SIZE, Session, kind,
 };
 use tracer_user::backend::ebpf::Ebpf;
 
@@ -117,6 +117,7 @@ extern "C" fn handler(_: i32, info: *mut libc::siginfo_t, context: *mut libc::c_
 #[derive(Default)]
 pub(crate) struct Records {
     pub(crate) faults: Vec<FaultRecord>,
+    pub(crate) known: Vec<KnownFaultRecord>,
     pub(crate) kernel: Vec<KernelFaultRecord>,
     pub(crate) calls: Vec<CallRecord>,
 }
@@ -138,6 +139,13 @@ pub(crate) fn drain(ebpf: &mut Ebpf) -> Result<Records, Failed> {
                 records.faults.push(bytemuck::pod_read_unaligned(bytes));
             }
             Some(RecordHeader {
+                kind: kind::KNOWN_FAULT,
+                version: LAYOUT_VERSION,
+                ..
+            }) if bytes.len() == size_of::<KnownFaultRecord>() => {
+                records.known.push(bytemuck::pod_read_unaligned(bytes));
+            }
+            Some(RecordHeader {
                 kind: kind::KERNEL_FAULT,
                 version: LAYOUT_VERSION,
                 ..
@@ -157,7 +165,8 @@ pub(crate) fn drain(ebpf: &mut Ebpf) -> Result<Records, Failed> {
     if let Some(wrong) = wrong {
         return Err(wrong.into());
     }
-    let sorted = records.faults.len() + records.kernel.len() + records.calls.len();
+    let sorted =
+        records.faults.len() + records.known.len() + records.kernel.len() + records.calls.len();
     if count != sorted {
         return Err(format!("drain counted {count} records and delivered {sorted}").into());
     }

@@ -3,7 +3,8 @@
 use std::ptr;
 
 use libtest_mimic::Failed;
-use tracer_ebpf::{DELTA, FaultRecord, RING_BYTES};
+use tracer_ebpf::{DELTA, FaultRecord, KnownSite, NO_REGISTER, RING_BYTES};
+use tracer_user::backend::ebpf::Ebpf;
 
 use crate::arena::{Arena, drain};
 use crate::code::{self, BYTE_INSN};
@@ -34,6 +35,10 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "other_processes_are_not_recorded",
         other_processes_are_not_recorded,
+    ),
+    (
+        "known_sites_are_recorded_in_short",
+        known_sites_are_recorded_in_short,
     ),
     (
         "full_ring_counts_what_it_drops",
@@ -83,6 +88,52 @@ fn fault_holds_every_register() -> Result<(), Failed> {
     // SAFETY: the page is open by now.
     let written = unsafe { ptr::read(fault.addr as *const u64) };
     check_eq!(written, code::KNOWN[0]);
+    Ok(())
+}
+
+/// The instruction of `known_write` is listed with all registers that it could be made of.
+fn known_sites_are_recorded_in_short() -> Result<(), Failed> {
+    let arena = Arena::new();
+    let mut ebpf = arena.open()?;
+    let ip = code::known_write_ip();
+    let mut page = arena.base;
+    let mut fault = |ebpf: &mut Ebpf, listed: u64| {
+        page += 0x5000;
+        let mut sp = 0;
+        // SAFETY: the table stays mapped, and nothing else refers to it.
+        unsafe { (*ebpf.known())[KnownSite::cell(ip)] = listed };
+        // SAFETY: writes 8 bytes to the arena, whose page the handler opens.
+        unsafe { code::known_write(page, &mut sp) };
+        drain(ebpf).map(|records| (page, sp, records))
+    };
+    for base in 0..=NO_REGISTER {
+        let index = NO_REGISTER - base;
+        let site = KnownSite::new(ip, [base, index]).ok_or("the address does not fit")?;
+        let (page, sp, records) = fault(&mut ebpf, site.word())?;
+        check_eq!((records.faults.len(), records.known.len()), (0, 1));
+        let value = |number: u8| match number {
+            4 => sp,
+            7 => page,
+            NO_REGISTER => 0,
+            number => code::KNOWN[usize::from(number)],
+        };
+        let known = records.known[0];
+        check_eq!(known.header.tid, gettid());
+        check_eq!((known.ip, known.addr), (ip, page + 3 * 4 + 0x40));
+        check_eq!(known.error, USER | WRITE);
+        check_eq!(known.registers, site.registers());
+        check_eq!((known.base, known.index), (value(base), value(index)));
+    }
+    // One of the same cell, and none.
+    let other = (ip + 1..).find(|other| KnownSite::cell(*other) == KnownSite::cell(ip));
+    let other = other.and_then(|other| KnownSite::new(other, [7, 0]));
+    for listed in [other.map_or(0, KnownSite::word), 0] {
+        let (_, _, records) = fault(&mut ebpf, listed)?;
+        check_eq!((records.faults.len(), records.known.len()), (1, 0));
+    }
+    let counters = ebpf.counters();
+    let faults = u64::from(NO_REGISTER) + 3;
+    check_eq!((counters.emitted, counters.dropped), (faults, 0));
     Ok(())
 }
 
