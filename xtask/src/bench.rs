@@ -14,9 +14,9 @@ pub(crate) struct Args {
     /// Roughly how long to measure each recorder.
     #[arg(long, default_value_t = 20.0)]
     seconds: f64,
-    /// Ask only the questions with TEXT in them.
+    /// Ask only the questions with TEXT in them; may be repeated.
     #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
+    only: Vec<String>,
     /// Write the Markdown to FILE instead of stdout.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let mut words = vec!["bench".to_owned(), "--seconds".to_owned()];
     words.push(args.seconds.to_string());
-    if let Some(only) = &args.only {
+    for only in &args.only {
         words.extend(["--only".to_owned(), only.clone()]);
     }
     // `cargo run` knows where the program is, and what is told on a terminal stays visible.

@@ -66,21 +66,21 @@ pub enum BenchError {
 pub struct Options {
     /// Roughly how long to measure each recorder.
     pub seconds: f64,
-    /// Only the questions with this text in them.
-    pub only: Option<String>,
+    /// Only the questions with one of these texts in them; all where there is none.
+    pub only: Vec<String>,
     /// The program whose command [`child::COMMAND`] is [`child::run`]: what takes a process of its
     /// own is left out without.
     pub program: Option<PathBuf>,
 }
 
-/// The questions that contain `only`, or all.
-pub fn questions(only: Option<&str>) -> Vec<String> {
+/// The questions that contain one of `only`, or all where there is none.
+pub fn questions(only: &[String]) -> Vec<String> {
     let texts = table::all().into_iter().map(|question| question.text());
     texts.filter(|text| is_wanted(text, only)).collect()
 }
 
-fn is_wanted(text: &str, only: Option<&str>) -> bool {
-    only.is_none_or(|only| text.contains(only))
+fn is_wanted(text: &str, only: &[String]) -> bool {
+    only.is_empty() || only.iter().any(|only| text.contains(only))
 }
 
 /// Measures the questions under every recorder; `tell` is told what is being measured.
@@ -88,9 +88,8 @@ fn is_wanted(text: &str, only: Option<&str>) -> bool {
 /// # Errors
 /// [`BenchError`]. A recorder that this host does not allow is left out, with a note.
 pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<BenchReport, BenchError> {
-    let only = options.only.as_deref();
     let mut questions: Vec<Box<dyn Question>> = table::all();
-    questions.retain(|question| is_wanted(&question.text(), only));
+    questions.retain(|question| is_wanted(&question.text(), &options.only));
     let seconds = options.seconds / questions.len().max(1) as f64;
     let terms = Terms {
         each: Duration::from_secs_f64(seconds),

@@ -44,8 +44,9 @@ mod tests {
 
     #[test]
     fn only_leaves_out_what_does_not_contain_it() {
-        let all = bench::questions(None);
-        let calls = bench::questions(Some("an empty call"));
+        let all = bench::questions(&[]);
+        let only = |text: &str| bench::questions(&[text.to_owned()]);
+        let calls = only("an empty call");
         assert_eq!(
             calls,
             [
@@ -55,13 +56,15 @@ mod tests {
             ]
         );
         assert!(calls.iter().all(|text| all.contains(text)));
-        assert_eq!(bench::questions(Some("no such question")), [""; 0]);
+        assert_eq!(only("no such question"), [""; 0]);
+        let two = bench::questions(&["AVX2".to_owned(), "a byte copy".to_owned()]);
+        assert_eq!(two.len(), 2, "one of them is enough: {two:?}");
     }
 
     /// Figures of other versions are found by these.
     #[test]
     fn names_that_were_published_stay() {
-        let all = bench::questions(None);
+        let all = bench::questions(&[]);
         for text in [
             "a loop of 4-byte reads",
             "a byte copy (a read and a write each)",

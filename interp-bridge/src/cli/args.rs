@@ -149,9 +149,9 @@ pub(super) struct BenchArguments {
           allow_negative_numbers = true)]
     pub(super) seconds: f64,
 
-    /// Ask only the questions with TEXT in them, such as `an empty call`
+    /// Ask only the questions with TEXT in them, such as `an empty call`; may be repeated
     #[arg(long, value_name = "TEXT")]
-    pub(super) only: Option<String>,
+    pub(super) only: Vec<String>,
 
     /// Print the questions instead of asking them
     #[arg(long)]

@@ -80,14 +80,15 @@ fn run_bench(
     options: &args::BenchArguments,
     work: &mut dyn FnMut(&bench::Options) -> Result<BenchReport, EngineError>,
 ) -> Result<Exit, Failure> {
-    let only = options.only.as_deref();
-    let questions = bench::questions(only);
-    if questions.is_empty() {
-        return Err(Failure::usage(
-            format!("--only {}: no question has that in it", only.unwrap_or("")),
-            "ffitrace bench --list shows the questions",
-        ));
+    for text in &options.only {
+        if bench::questions(std::slice::from_ref(text)).is_empty() {
+            return Err(Failure::usage(
+                format!("--only {text}: no question has that in it"),
+                "ffitrace bench --list shows the questions",
+            ));
+        }
     }
+    let questions = bench::questions(&options.only);
     let mut output = Output::take(options.format);
     if options.list {
         output.write(|out, _| match options.format {
