@@ -44,10 +44,18 @@ pub(super) fn access(safe: Safe, engine: &Engine, frame: &mut Frame<'_>, addr: u
         }
         // One that is new, or whose bytes are: the next record has to be whole.
         known => {
+            let site = engine.prepare.ask(safe, ip);
             if known.is_some() {
-                engine.known.has_changed(ip);
+                let listed = engine.known.strike(ip);
+                // What faulted may have been the old instruction.
+                if hot::take_back(safe, engine) {
+                    return;
+                }
+                if listed {
+                    engine.known.changed.fetch_add(1, Ordering::Relaxed);
+                }
             }
-            engine.prepare.ask(safe, ip)
+            site
         }
     };
     let regs = frame.regs();

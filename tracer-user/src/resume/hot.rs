@@ -3,6 +3,7 @@
 //! ```text
 //!  access at a hot site ─► enter: translated? its threshold reached? ─► goes on there
 //!  signal in translated code ─┬ log full            next buffer, same instruction again
+//!                             │                     (its code was changed: in original code)
 //!                             ├ asks for help       code translated ─► goes on there, or in original
 //!                             ├ an access of an instruction as it was  like any other access
 //!                             └ anything else       back in original code; there it is dealt with
@@ -114,6 +115,21 @@ pub(super) fn recorded_for_nothing(
         && engine.session().is_native(raised.addr)
     {
         mark(safe, engine, Mark::Take);
+    }
+}
+
+/// Has the access of this thread's fault not count: its instruction will be executed again. False
+/// where the kernel recorded it and that cannot be taken back. Async-signal-safe.
+pub(super) fn take_back(safe: Safe, engine: &Engine) -> bool {
+    match engine.recording() {
+        Recording::Handler => true,
+        Recording::Kernel if thread::state(safe, |state| state.log.get()).is_some() => {
+            engine.handled.fetch_add(1, Ordering::Relaxed);
+            mark(safe, engine, Mark::Skip);
+            engine.make_room(safe);
+            true
+        }
+        _ => false,
     }
 }
 
@@ -261,7 +277,7 @@ pub(super) fn in_translation(
     let by_instruction = code > 0 && super::signals::SYNCHRONOUS.contains(&signal);
     let mut regs = frame.regs();
     if signal == libc::SIGSEGV && code > 0 {
-        if log.is_guard(addr) {
+        if log.is_guard(addr) && !translator.is_forgotten(frame.ip()) {
             point.again(&mut regs, &log, || turn(safe, engine, &log));
             frame.set_regs(&regs);
             return true;

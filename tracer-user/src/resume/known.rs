@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  fault, recorded whole ─► handler: the site's code cannot change ─► listed
-//!  fault of a listed site ─ recorded in short ─► handler: the same bytes? ──no──► counted, refused
+//!  fault of a listed site ─ recorded in short ─► handler: the same bytes? ──no──► taken back, or
+//!                                                                         counted, refused
 //!  native code changes what is mapped ─► what lies there is struck off
 //! ```
 //! The reader expands a short record by the bytes of the last whole one at its address, so a site is
@@ -29,10 +30,10 @@ pub(crate) type Table = [u64; KNOWN_SITES];
 /// See the module.
 pub(crate) struct Known {
     table: AtomicPtr<Table>,
-    /// Whether anything was listed since all was struck off.
+    /// Whether anything was ever listed in this table.
     any: AtomicBool,
-    /// Faults of listed sites whose bytes had changed.
-    changed: AtomicU64,
+    /// Faults of listed sites whose bytes had changed, and whose records could not be taken back.
+    pub(crate) changed: AtomicU64,
 }
 
 impl Known {
@@ -46,6 +47,7 @@ impl Known {
 
     /// Where to list sites from now on, null for nowhere.
     pub(super) fn lend(&self, table: *mut Table) {
+        self.any.store(false, Ordering::Relaxed);
         self.table.store(table, Ordering::Release);
     }
 
@@ -64,23 +66,29 @@ impl Known {
         {
             let cell = &cells[KnownSite::cell(site.ip)];
             if cell.load(Ordering::Relaxed) != word {
-                cell.store(word, Ordering::Release);
                 self.any.store(true, Ordering::Release);
+                cell.store(word, Ordering::SeqCst);
+                // Another thread may have struck it off in between.
+                if site.known.load(Ordering::SeqCst) == 0 {
+                    cell.store(0, Ordering::Release);
+                }
             }
         }
     }
 
-    /// The bytes at `ip` are not those that a site there was made for: if it was listed, what the
-    /// kernel recorded of this thread's last fault cannot be told. Async-signal-safe.
-    pub(super) fn has_changed(&self, ip: u64) {
-        if let Some(cells) = self.cells() {
-            let cell = &cells[KnownSite::cell(ip)];
-            let word = cell.load(Ordering::Acquire);
-            if word != 0 && KnownSite::from_word(word).ip() == ip {
-                cell.store(0, Ordering::Release);
-                self.changed.fetch_add(1, Ordering::Relaxed);
-            }
+    /// Strikes off the site at `ip`, whose bytes have changed, and says whether it was listed: then what
+    /// the kernel recorded of this thread's last fault cannot be told. Async-signal-safe.
+    pub(super) fn strike(&self, ip: u64) -> bool {
+        let Some(cells) = self.cells() else {
+            return false;
+        };
+        let cell = &cells[KnownSite::cell(ip)];
+        let word = cell.load(Ordering::Acquire);
+        let listed = word != 0 && KnownSite::from_word(word).ip() == ip;
+        if listed {
+            cell.store(0, Ordering::Release);
         }
+        listed
     }
 
     /// What is mapped in a range changes: what was listed there is struck off, and not listed again
@@ -98,19 +106,14 @@ impl Known {
         }
         for site in sites.all() {
             if range.contains(&site.ip) {
-                site.known.store(0, Ordering::Relaxed);
+                site.known.store(0, Ordering::SeqCst);
             }
         }
         for cell in cells {
-            if inside(cell.load(Ordering::Relaxed)) {
+            if inside(cell.load(Ordering::SeqCst)) {
                 cell.store(0, Ordering::Release);
             }
         }
-    }
-
-    /// How many faults of listed sites cannot be told, because the code had changed.
-    pub(crate) fn changed(&self) -> u64 {
-        self.changed.load(Ordering::Relaxed)
     }
 }
 
@@ -161,14 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn counts_changed_code_only_where_it_was_listed() {
+    fn strikes_off_what_was_listed() {
         let (known, sites) = lent(&[0x1000]);
-        known.has_changed(0x1000);
-        assert_eq!(known.changed(), 0);
+        assert!(!known.strike(0x1000));
         known.list(sites.find(0x1000).unwrap());
-        known.has_changed(0x1000);
-        assert_eq!(known.changed(), 1);
-        known.has_changed(0x1000);
-        assert_eq!(known.changed(), 1, "it was struck off");
+        assert!(!known.strike(0x1001));
+        assert!(known.strike(0x1000));
+        assert!(!known.strike(0x1000), "once");
     }
 }

@@ -59,7 +59,7 @@ impl TraceSession {
             steps: self.engine.steps.load(Ordering::Relaxed),
             blind: self.engine.blind_steps.load(Ordering::Relaxed),
             uncopied: self.engine.uncopied.load(Ordering::Relaxed),
-            changed: self.engine.known.changed(),
+            changed: self.engine.known.changed.load(Ordering::Relaxed),
             foreign: self.engine.foreign.load(Ordering::Relaxed),
             failed: self
                 .engine

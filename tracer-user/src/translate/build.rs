@@ -1,6 +1,7 @@
 //! A region put together: scanned, emitted in the order of its addresses, entered into the tables.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 
 use super::{
     Translator,
@@ -70,6 +71,8 @@ pub(super) fn build(
     known: &HashMap<u64, u64>,
     touched: &dyn Fn(u64) -> bool,
 ) -> Result<Built, Declining> {
+    // Before anything of the original code is read.
+    let made = translator.changes.load(Ordering::Acquire);
     let declined = &translator.declined;
     let scan = scan::scan(entries, &function.range, function.is_known, known, declined);
     let first = *scan.keys().next().ok_or(Declined::STAYS)?;
@@ -159,6 +162,7 @@ pub(super) fn build(
         marks: emitter.into_marks(),
         held,
         exits,
+        made,
     };
     translator
         .cache

@@ -125,6 +125,10 @@ pub(crate) struct Translator {
     stale: AtomicBool,
     /// What is mapped has changed somewhere.
     moved: AtomicBool,
+    /// How often all translations were forgotten.
+    changes: AtomicU32,
+    /// That was so since threads were last looked at.
+    leaving: AtomicBool,
     memory: Mutex<Memory>,
 }
 
@@ -161,6 +165,8 @@ impl Translator {
             looking: AtomicBool::new(false),
             stale: AtomicBool::new(false),
             moved: AtomicBool::new(false),
+            changes: AtomicU32::new(0),
+            leaving: AtomicBool::new(false),
             memory: Mutex::default(),
         })
     }
@@ -318,6 +324,7 @@ impl Translator {
                 marks: emitter.into_marks(),
                 held: 0,
                 exits: Box::default(),
+                made: self.changes.load(Ordering::Acquire),
             };
             memory.leave = self.cache.add(&code, region)?.base;
         }
@@ -354,19 +361,26 @@ impl Translator {
         self.looking.load(Ordering::Acquire)
     }
 
-    /// Looks at all threads: `calm` is told those that are better off in original code. Threads are
-    /// to be looked at again if one of them is active.
+    /// Looks at all threads: `calm` is told those that are better off in original code, and all that
+    /// may be in code that was forgotten. Threads are to be looked at again if one of them is active.
     pub(crate) fn look(&self, mut calm: impl FnMut(u32)) {
         self.looking.store(false, Ordering::Release);
+        let all = self.leaving.swap(false, Ordering::AcqRel);
         for log in self.logs.all() {
             let (active, idle) = log.look();
-            if idle {
+            if idle || (all && active && log.sampled().is_there()) {
                 calm(log.tid());
             }
             if active {
                 self.looking.store(true, Ordering::Release);
             }
         }
+    }
+
+    /// Whether `ip` lies in translated code that was forgotten. Async-signal-safe.
+    pub(crate) fn is_forgotten(&self, ip: u64) -> bool {
+        let made = self.cache.region(ip).map(|region| region.made);
+        made.is_some_and(|made| made != self.changes.load(Ordering::Acquire))
     }
 
     /// What a thread at `ip` in translated code asks for. Async-signal-safe, for the log's thread.
@@ -400,6 +414,7 @@ impl Translator {
     /// What is mapped in a range changes: returns whether something of it was translated. Then all
     /// translations are forgotten: no code that was made before leads to another region, so a thread
     /// that is in one leaves for original code, or for what is translated from now on.
+    /// One that stays in it is sent out when its log is full, or at the next [`look`](Self::look).
     /// Async-signal-safe.
     pub(crate) fn code_changes(&self, range: &Range<u64>) -> bool {
         self.moved.store(true, Ordering::Release);
@@ -413,8 +428,10 @@ impl Translator {
             }
         }
         if any {
+            self.changes.fetch_add(1, Ordering::AcqRel);
             self.tables.forget();
             self.cache.ask_anew();
+            self.leaving.store(true, Ordering::Release);
         }
         any
     }

@@ -42,6 +42,8 @@ pub(crate) struct Sampled {
     entered: AtomicU32,
     /// 1 where it is to stay out of it.
     calm: AtomicU32,
+    /// 1 where it runs the interpreter's code, since it was last in translated code.
+    left: AtomicU32,
     /// Entries at the last look.
     entries: AtomicU64,
 }
@@ -73,6 +75,7 @@ impl Pace {
             }
             self.calm.set(false);
         }
+        sampled.left.store(0, Ordering::Relaxed);
         sampled.entered.store(1, Ordering::Relaxed);
         true
     }
@@ -88,7 +91,13 @@ impl Pace {
 impl Sampled {
     /// The thread runs the interpreter's code now: it is not to be disturbed. Async-signal-safe.
     pub(crate) fn left(&self) {
+        self.left.store(1, Ordering::Relaxed);
         self.entered.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether it may be in translated code now, and may be disturbed.
+    pub(super) fn is_there(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == 0
     }
 
     /// Looks at a thread that has so many entries by now: whether it is active, and whether it is
@@ -117,6 +126,7 @@ mod tests {
         Sampled {
             entered: AtomicU32::new(0),
             calm: AtomicU32::new(0),
+            left: AtomicU32::new(0),
             entries: AtomicU64::new(0),
         }
     }

@@ -87,6 +87,8 @@ pub(crate) struct Region {
     pub(super) held: u16,
     /// Where it goes to constant addresses outside of it.
     pub(super) exits: Box<[ExitAt]>,
+    /// How often code had changed when its original was read.
+    pub(super) made: u32,
 }
 
 /// Slot for the value of register `number`.
