@@ -192,14 +192,8 @@ impl Decoded {
     /// What it does to the bytes at its explicit memory operand, as accesses to address 0, in
     /// order: where that is all that it accesses, and all of it is known beforehand.
     pub(crate) fn plain_accesses(&self) -> Option<Vec<Access>> {
-        let Plan::Pieces(pieces) = &self.plan else {
-            return None;
-        };
-        let [piece] = &pieces[..] else {
-            return None;
-        };
-        let explicit = Address::of_operand(&self.instruction) == Some(piece.at);
-        if !explicit || self.touches_stack || self.checked.is_some() || self.needs.any() {
+        let piece = self.only_piece()?;
+        if Address::of_operand(&self.instruction) != Some(piece.at) {
             return None;
         }
         let mut accesses = Vec::new();
@@ -211,16 +205,22 @@ impl Decoded {
     /// where all that it accesses is at one address, which follows from those two alone. It may
     /// read what is there, write it, or both.
     pub(crate) fn address_registers(&self) -> Option<[u8; 2]> {
-        let Plan::Pieces(pieces) = &self.plan else {
-            return None;
-        };
-        let [piece] = &pieces[..] else {
-            return None;
-        };
-        if self.touches_stack || self.checked.is_some() || self.needs.any() {
-            return None;
+        self.only_piece().map(|piece| piece.at.registers())
+    }
+
+    /// The one place that it accesses, where general registers alone say where that is.
+    fn only_piece(&self) -> Option<&Piece> {
+        match &self.plan {
+            Plan::Pieces(pieces)
+                if !self.touches_stack && self.checked.is_none() && !self.needs.any() =>
+            {
+                match &pieces[..] {
+                    [piece] => Some(piece),
+                    _ => None,
+                }
+            }
+            _ => None,
         }
-        Some(piece.at.registers())
     }
 
     /// The string instruction that this is, if it is one.

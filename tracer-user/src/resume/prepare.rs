@@ -21,12 +21,9 @@ use super::{
     displaced,
     engine::Engine,
     safe::{self, Safe},
-    site::{Action, Site},
+    site::Site,
 };
-use crate::{
-    decode::{Decoded, Needs},
-    translate::Wanted,
-};
+use crate::{decode::Decoded, translate::Wanted};
 
 /// Threads that can wait for a site at once; more of them take turns.
 const REQUESTS: usize = 64;
@@ -182,33 +179,15 @@ fn make_site(engine: &Engine, ip: u64) -> &'static Site {
     }
     let site = match Decoded::parse(&bytes[..got], ip) {
         Ok(decoded) => Site {
-            ip,
-            bytes,
-            read: got as u8,
             len: decoded.len() as u8,
             needs: decoded.needs(),
             touches_stack: decoded.touches_stack(),
             reach: (decoded.instruction().memory_size().size() as u64).max(1),
             action: displaced::place(&engine.code, &decoded),
             known: AtomicU64::new(known(engine, &decoded).map_or(0, KnownSite::word)),
-            steps: AtomicU64::new(0),
-            faults: AtomicU32::new(0),
-            translated: AtomicU64::new(0),
+            ..Site::stepped(ip, bytes, got as u8)
         },
-        Err(_) => Site {
-            ip,
-            bytes,
-            read: got as u8,
-            len: 0,
-            needs: Needs::default(),
-            touches_stack: false,
-            reach: 1,
-            action: Action::Step,
-            known: AtomicU64::new(0),
-            steps: AtomicU64::new(0),
-            faults: AtomicU32::new(0),
-            translated: AtomicU64::new(0),
-        },
+        Err(_) => Site::stepped(ip, bytes, got as u8),
     };
     engine.sites.insert(site)
 }

@@ -82,6 +82,26 @@ pub(crate) struct Site {
     pub translated: AtomicU64,
 }
 
+impl Site {
+    /// A site of which nothing is known but so many bytes: its threads are single-stepped.
+    pub(super) fn stepped(ip: u64, bytes: [u8; 15], read: u8) -> Site {
+        Site {
+            ip,
+            bytes,
+            read,
+            len: 0,
+            needs: Needs::default(),
+            touches_stack: false,
+            reach: 1,
+            action: Action::Step,
+            known: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
+            faults: AtomicU32::new(0),
+            translated: AtomicU64::new(0),
+        }
+    }
+}
+
 /// The site will not be translated.
 pub(super) const NEVER: u64 = 1;
 
@@ -166,18 +186,8 @@ pub(super) fn leaked(site: *const Site) -> &'static Site {
 #[cfg(test)]
 pub(super) fn plain(ip: u64, byte: u8) -> Site {
     Site {
-        ip,
-        bytes: [byte; 15],
-        read: 15,
         len: 1,
-        needs: Needs::default(),
-        touches_stack: false,
-        reach: 1,
-        action: Action::Step,
-        known: AtomicU64::new(0),
-        steps: AtomicU64::new(0),
-        faults: AtomicU32::new(0),
-        translated: AtomicU64::new(0),
+        ..Site::stepped(ip, [byte; 15], 15)
     }
 }
 

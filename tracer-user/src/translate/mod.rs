@@ -236,11 +236,16 @@ impl Translator {
             }
             drop(memory);
             memory = self.memory();
-            self.tables.forget();
-            self.cache.ask_anew();
+            self.cut_links();
             translated = self.translate_once(&mut memory, ip, wanted, touched);
         }
         0
+    }
+
+    /// Nothing leads to any translation any more. Async-signal-safe.
+    fn cut_links(&self) {
+        self.tables.forget();
+        self.cache.ask_anew();
     }
 
     fn translate_once(
@@ -429,8 +434,7 @@ impl Translator {
         }
         if any {
             self.changes.fetch_add(1, Ordering::AcqRel);
-            self.tables.forget();
-            self.cache.ask_anew();
+            self.cut_links();
             self.leaving.store(true, Ordering::Release);
         }
         any
