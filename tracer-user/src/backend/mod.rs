@@ -115,11 +115,6 @@ pub(crate) trait Recorder: Send {
         None
     }
 
-    /// Where the recorder looks for processes that share this one's memory, or null.
-    fn guests(&self) -> *mut tracer_ebpf::Guests {
-        std::ptr::null_mut()
-    }
-
     /// Where the recorder looks for sites that it needs to say less of, or null.
     fn known(&self) -> *mut [u64; tracer_ebpf::KNOWN_SITES] {
         std::ptr::null_mut()

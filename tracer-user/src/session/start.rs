@@ -79,7 +79,6 @@ impl TraceSession {
             recording: Recording::Off,
             kernel_ring: None,
             shadow: Some(place.shadow),
-            guests: std::ptr::null_mut(),
             known: std::ptr::null_mut(),
             drain_fd: wake.as_raw_fd(),
             hot: Some(translate::DEFAULT_HOT),
@@ -101,7 +100,6 @@ impl TraceSession {
         };
         lent.recording = recorder.recording();
         lent.kernel_ring = recorder.kernel_ring();
-        lent.guests = recorder.guests();
         lent.known = recorder.known();
         engine.lend(&lent);
         let progress = Arc::new(AtomicU64::new(0));

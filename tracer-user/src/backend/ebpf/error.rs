@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use aya::maps::MapError;
 use aya::programs::ProgramError;
 use thiserror::Error;
+use tracer_ebpf::MAX_SESSIONS;
 
 use crate::host::facts;
 
@@ -83,6 +84,17 @@ pub enum EbpfError {
     Memory {
         /// Name of the map.
         map: String,
+        /// The system call's error.
+        source: io::Error,
+    },
+    /// No more sessions fit one set of programs.
+    #[error("{MAX_SESSIONS} sessions are recorded already, which is all that one agent can")]
+    Sessions,
+    /// A session's memory could not be mapped.
+    #[error("the session's {what} cannot be mapped ({source}): see `ulimit -v`")]
+    Mapping {
+        /// What of it.
+        what: &'static str,
         /// The system call's error.
         source: io::Error,
     },
@@ -218,7 +230,19 @@ impl EbpfError {
     /// For a failure to create the maps.
     pub(super) fn from_open(error: aya::EbpfError) -> Self {
         match error {
-            aya::EbpfError::MapError(MapError::CreateError { name, io_error }) => {
+            aya::EbpfError::MapError(error @ MapError::CreateError { .. }) => {
+                EbpfError::from_new_map(error)
+            }
+            other => EbpfError::Object {
+                reason: chain(&other),
+            },
+        }
+    }
+
+    /// For a failure to create a map.
+    pub(super) fn from_new_map(error: MapError) -> Self {
+        match error {
+            MapError::CreateError { name, io_error } => {
                 if is_refusal(&io_error) && facts::kernel().0 >= (5, 11) {
                     EbpfError::denied(format!("the map `{name}`"), io_error)
                 } else {

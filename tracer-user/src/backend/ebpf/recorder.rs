@@ -35,10 +35,6 @@ impl Recorder for Kernel {
         Some(self.ebpf.ring_view())
     }
 
-    fn guests(&self) -> *mut tracer_ebpf::Guests {
-        self.ebpf.guests()
-    }
-
     fn known(&self) -> *mut [u64; tracer_ebpf::KNOWN_SITES] {
         self.ebpf.known()
     }
