@@ -16,6 +16,7 @@
 //! is found out by [`host`].
 
 pub mod access;
+pub mod agent;
 pub mod backend;
 pub mod decode;
 pub mod extent;

@@ -20,8 +20,9 @@ const LOG_LINES: usize = 12;
 pub enum EbpfError {
     /// The process may not load programs.
     #[error(
-        "this process lacks {missing}, which loading eBPF programs takes: run it with sudo, or \
-         give the program the capabilities with `setcap cap_bpf,cap_perfmon+ep`"
+        "this process lacks {missing}, which loading eBPF programs takes: run it with sudo, give \
+         the program the capabilities with `setcap cap_bpf,cap_perfmon+ep`, or have the service \
+         `ffitrace agent` started"
     )]
     Privilege {
         /// Names of the missing capabilities.
@@ -87,6 +88,9 @@ pub enum EbpfError {
         /// The system call's error.
         source: io::Error,
     },
+    /// An agent was to record, and does not.
+    #[error(transparent)]
+    Agent(#[from] crate::agent::AgentError),
     /// No more sessions fit one set of programs.
     #[error("{MAX_SESSIONS} sessions are recorded already, which is all that one agent can")]
     Sessions,

@@ -34,14 +34,22 @@ pub use probes::Returns;
 pub(crate) use probes::Target;
 pub(crate) use programs::{Programs, SessionFiles};
 pub(crate) use recorder::Kernel;
+pub(crate) use ring::Ring;
 pub use ring::RingView;
+pub(crate) use shared::SharedPages;
 
-use crate::resume::gate;
+use crate::{
+    agent::{self, Connection},
+    host::facts,
+    resume::gate,
+};
 
 /// Who keeps the programs of a session.
 enum Keeper {
     /// This process.
     Own(Box<Programs>, u32),
+    /// An agent.
+    Agent(Connection),
 }
 
 /// The eBPF recorder of this process.
@@ -66,10 +74,26 @@ impl Ebpf {
     ///
     /// Whatever this host or process lacks, with its remedy.
     pub fn open(session: Session) -> Result<Ebpf, EbpfError> {
+        let privileged = facts::Capabilities::effective()
+            .missing_for_ebpf()
+            .is_empty();
+        if let Some(agent) = agent::connection(privileged)? {
+            object::check_process()?;
+            let files = agent.open(session, gate::marked(), RING_BYTES)?;
+            return Ebpf::map(&files, Keeper::Agent(agent));
+        }
         let mut programs = Box::new(Programs::load()?);
         let process = std::process::id();
         let (slot, files) = programs.open(process, session, gate::marked(), RING_BYTES)?;
         Ebpf::map(&files, Keeper::Own(programs, slot))
+    }
+
+    /// The connection to the agent that keeps the programs, if one does.
+    pub fn agent(&self) -> Option<&Connection> {
+        match &self.keeper {
+            Keeper::Own(..) => None,
+            Keeper::Agent(agent) => Some(agent),
+        }
     }
 
     fn map(files: &SessionFiles, keeper: Keeper) -> Result<Ebpf, EbpfError> {
@@ -88,8 +112,8 @@ impl Ebpf {
     /// A record that another thread is writing at this moment is waited for.
     pub fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
         let count = self.ring.drain(each);
-        match &mut self.keeper {
-            Keeper::Own(programs, _) => programs.flush_log(),
+        if let Keeper::Own(programs, _) = &mut self.keeper {
+            programs.flush_log();
         }
         count
     }
@@ -136,6 +160,7 @@ impl Ebpf {
         };
         match &mut self.keeper {
             Keeper::Own(programs, slot) => programs.probe(*slot, &target),
+            Keeper::Agent(agent) => Ok(agent.probe(&target)?),
         }
     }
 
@@ -143,6 +168,11 @@ impl Ebpf {
     pub fn unprobe(&mut self) {
         match &mut self.keeper {
             Keeper::Own(programs, slot) => programs.unprobe(*slot),
+            Keeper::Agent(agent) => {
+                if let Err(error) = agent.unprobe() {
+                    tracing::warn!("probes are not removed: {error}");
+                }
+            }
         }
     }
 }
@@ -151,6 +181,8 @@ impl Drop for Ebpf {
     fn drop(&mut self) {
         match &mut self.keeper {
             Keeper::Own(programs, slot) => programs.close(*slot),
+            // Where it fails the agent is gone, and the session with it.
+            Keeper::Agent(agent) => drop(agent.close()),
         }
     }
 }

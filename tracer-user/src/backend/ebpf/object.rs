@@ -33,6 +33,11 @@ pub(super) fn check_preconditions() -> Result<(), EbpfError> {
             missing: missing.join(" and "),
         });
     }
+    check_process()
+}
+
+/// What a process needs that an agent records for.
+pub(super) fn check_process() -> Result<(), EbpfError> {
     match facts::in_initial_pid_namespace() {
         Ok(true) => Ok(()),
         // Without /proc it cannot be known, and a wrong process id would record nothing.

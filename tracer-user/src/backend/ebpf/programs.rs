@@ -215,6 +215,12 @@ impl Programs {
         }
     }
 
+    /// Whether the process has a session.
+    pub(crate) fn has(&self, process: u32) -> bool {
+        let mut open = self.sessions.iter().flatten();
+        open.any(|open| open.traced.process == process)
+    }
+
     /// How many sessions there are.
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.iter().flatten().count()

@@ -136,7 +136,18 @@ impl Ring {
         let mut position = self.view.read();
         let mut count = 0;
         let mut waiting_since = None;
+        // The consumer's page can be written by whoever had the ring: nothing there is believed.
+        let sound = |position: u64, length: u64| {
+            position % 8 == 0
+                && end
+                    .checked_sub(position)
+                    .is_some_and(|left| left <= self.view.size && length <= left)
+        };
         while position < end {
+            if !sound(position, HEADER) {
+                tracing::warn!("the ring's positions are broken: {position:#x} of {end:#x}");
+                break;
+            }
             let at = position & (self.view.size - 1);
             // SAFETY: headers are aligned to 8 and lie in the ring, whose bytes are mapped.
             let header = unsafe { &*self.data.add(at as usize).cast::<AtomicU32>() };
@@ -153,6 +164,10 @@ impl Ring {
             }
             waiting_since = None;
             let length = u64::from(header & !DISCARDED);
+            if !sound(position, length + HEADER) {
+                tracing::warn!("the ring has a broken record: {length} bytes at {position:#x}");
+                break;
+            }
             if header & DISCARDED == 0 {
                 // SAFETY: the kernel reserved as many bytes behind the header, which the second
                 // mapping of the ring continues at its end, and has finished them.
