@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::agent::AgentArguments;
 use crate::bench::child;
 
 /// Sees exactly what native code does to your memory
@@ -32,6 +33,7 @@ pub(super) enum Command {
     #[command(name = child::COMMAND, hide = true)]
     BenchWork(BenchWorkArguments),
     Doctor(DoctorArguments),
+    Agent(AgentArguments),
 }
 
 const CALL_EXAMPLES: &str = "\
@@ -95,6 +97,10 @@ pub(super) struct CallArguments {
     /// Who records the accesses
     #[arg(long, value_enum, default_value_t = BackendChoice::Auto)]
     pub(super) backend: BackendChoice,
+
+    /// Have the agent at this socket record, whatever this process may do itself
+    #[arg(long, value_name = "PATH")]
+    pub(super) agent: Option<PathBuf>,
 
     /// Translate code after so many faults of one instruction, or never: from then on its accesses
     /// are recorded without a fault each (ebpf and inproc)
@@ -231,6 +237,6 @@ fn positive(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "a number of seconds above 0, such as 5 or 0.5".into())
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(positive(text)?).map_err(|e| e.to_string())
 }

@@ -8,6 +8,7 @@
 //! Everything that the user can get wrong is checked before the engine is opened, so that wrong
 //! usage (exit 2) is told even where the recorder that was asked for is not to be had (exit 3).
 
+mod agent;
 mod args;
 mod call;
 pub mod engine;
@@ -68,6 +69,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, hooks: Hooks<'_>) -> E
         args::Command::Call(call) => call::run(&call, hooks.engine),
         args::Command::Bench(options) => run_bench(&options, hooks.bench),
         args::Command::BenchWork(options) => run_bench_work(&options),
+        args::Command::Agent(options) => agent::run(&options),
         args::Command::Doctor(options) => run_doctor(&options, hooks.doctor),
     };
     done.unwrap_or_else(|failure| {
@@ -145,7 +147,7 @@ fn usage(error: &clap::Error) -> Exit {
     if is_missing_command {
         Failure::usage(
             "no command",
-            "usage: ffitrace call, bench or doctor; ffitrace --help shows more",
+            "usage: ffitrace call, bench, doctor or agent; ffitrace --help shows more",
         )
         .tell();
         return Exit::status(2);

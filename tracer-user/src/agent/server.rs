@@ -142,11 +142,16 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Uses a listening socket that was made by who started this process.
+    /// The listening socket of the service manager, if it started this process with one (sd_listen_fds(3)).
+    /// Call it once.
     ///
     /// # Errors
     /// Where it is none that keeps packets apart.
-    pub fn inherited(socket: OwnedFd) -> io::Result<Listener> {
+    pub fn from_service_manager() -> Option<io::Result<Listener>> {
+        ready::inherited().map(Listener::over)
+    }
+
+    fn over(socket: OwnedFd) -> io::Result<Listener> {
         if sockopt::socket_type(&socket)? != SocketType::SEQPACKET {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
