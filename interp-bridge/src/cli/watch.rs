@@ -13,24 +13,27 @@
 //! the process die) would otherwise look like a run without a finding.
 //!
 //! # Safety
-//! The process is forked before any thread exists, so the child may do anything. Parent and child
+//! The process is forked before any thread exists (see [`child`](super::child)). Parent and child
 //! share one page: the child writes it, the parent reads it after the child has ended.
 #![allow(unsafe_code)]
 
 use std::{
     io::{self, Write},
-    os::fd::{FromRawFd, OwnedFd},
-    sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open},
     time::{ClockId, clock_gettime},
 };
 use tracer_user::mapping::Mapping;
 
-use super::args::Format;
+use super::{
+    args::Format,
+    child::{self, HeldBack, Side},
+};
 use crate::{
     bridge::signal_name,
     report::{self, CallReport, Stats, Theme, Violation, ViolationKind, model::SCHEMA},
@@ -66,9 +69,6 @@ struct Notice {
 }
 
 static NOTICE: AtomicPtr<Notice> = AtomicPtr::new(std::ptr::null_mut());
-static CHILD: AtomicI32 = AtomicI32::new(0);
-/// The last signal that the parent itself was sent.
-static SENT: AtomicI32 = AtomicI32::new(0);
 
 /// Goes on in a child process, watched by this one. Call it first in `main`, before there are
 /// threads. Where no process can be had, the program goes on unwatched.
@@ -76,17 +76,19 @@ pub fn split() {
     let Ok(page) = Mapping::shared(size_of::<Notice>()) else {
         return;
     };
-    // SAFETY: there are no other threads, so the child is a full copy of this process.
-    let child = unsafe { libc::fork() };
-    match child {
-        0 => {
-            // SAFETY: takes numbers only. The child must not run on unwatched.
-            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    let parent = getpid();
+    let held_back = HeldBack::begin();
+    match child::fork() {
+        Ok(Side::Child) => {
+            // It must not run on unwatched.
+            if child::end_with(parent).is_err() {
+                std::process::exit(3);
+            }
             NOTICE.store(page.as_ptr().cast(), Ordering::Release);
             std::mem::forget(page);
         }
-        child if child > 0 => watch(child, &page),
-        _ => {}
+        Ok(Side::Parent(child)) => watch(child, &page, held_back),
+        Err(_) => {}
     }
 }
 
@@ -155,41 +157,20 @@ fn read_name(from: &[u8]) -> String {
     String::from_utf8_lossy(&from[..length]).into_owned()
 }
 
-/// Hands signals of the parent on to the child.
-extern "C" fn pass_on(signal: i32) {
-    SENT.store(signal, Ordering::Relaxed);
-    // SAFETY: kill is async-signal-safe and takes numbers only.
-    unsafe { libc::kill(CHILD.load(Ordering::Relaxed), signal) };
-}
-
 /// Waits for the child and ends as it did, or reports how native code ended it.
-fn watch(child: i32, page: &Mapping) -> ! {
-    CHILD.store(child, Ordering::Relaxed);
-    for signal in [
-        libc::SIGTERM,
-        libc::SIGHUP,
-        libc::SIGINT,
-        libc::SIGQUIT,
-        libc::SIGUSR1,
-        libc::SIGUSR2,
-    ] {
-        // SAFETY: `pass_on` is async-signal-safe.
-        unsafe { libc::signal(signal, pass_on as *const () as usize) };
-    }
+fn watch(child: Pid, page: &Mapping, held_back: HeldBack) -> ! {
+    child::pass_signals_on(child);
+    drop(held_back);
     // SAFETY: the page is as large as a `Notice`; until the child has ended only its atomics are
     // read here.
     let notice = unsafe { &*page.as_ptr().cast::<Notice>() };
     let overdue = end_if_overdue(child, notice);
-    let mut status = 0;
-    // SAFETY: waits for our own child; a signal that is passed on interrupts it.
-    while unsafe { libc::waitpid(child, &raw mut status, 0) } < 0 {
-        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-            std::process::exit(3);
-        }
-    }
+    let Some(status) = child::wait_for(child) else {
+        std::process::exit(3)
+    };
     let inside = notice.stage.load(Ordering::Acquire) == INSIDE;
-    if libc::WIFEXITED(status) {
-        let code = libc::WEXITSTATUS(status);
+    let Some(signal) = status.terminating_signal() else {
+        let code = status.exit_status().unwrap_or(3);
         if inside {
             report_death(
                 notice,
@@ -198,8 +179,7 @@ fn watch(child: i32, page: &Mapping) -> ! {
             );
         }
         std::process::exit(code);
-    }
-    let signal = libc::WTERMSIG(status);
+    };
     if overdue {
         report_death(
             notice,
@@ -207,7 +187,7 @@ fn watch(child: i32, page: &Mapping) -> ! {
             "still running long after its time, with every signal blocked; the process was killed",
         );
     }
-    if inside && SENT.load(Ordering::Relaxed) != signal {
+    if inside && child::passed_on() != signal {
         let why = match signal {
             // A fault kills a process whose handler cannot run, whatever its memory is.
             libc::SIGSEGV => {
@@ -222,23 +202,14 @@ fn watch(child: i32, page: &Mapping) -> ! {
             &format!("{} ended the process{why}", signal_name(signal)),
         );
     }
-    // SAFETY: takes numbers only; ends this process as the child was ended.
-    unsafe {
-        libc::signal(signal, libc::SIG_DFL);
-        libc::raise(signal);
-    }
-    std::process::exit(128 + signal)
+    child::end_by(signal)
 }
 
 /// Waits until the child has ended, or is overdue in native code: then it is killed, and true
 /// returned. Where the system has no descriptors of processes it returns at once.
-fn end_if_overdue(child: i32, notice: &Notice) -> bool {
-    // SAFETY: takes numbers, and returns a descriptor that nobody else owns, or -1.
-    let descriptor = unsafe {
-        match libc::syscall(libc::SYS_pidfd_open, i64::from(child), 0u64) {
-            found @ 0.. => OwnedFd::from_raw_fd(found as i32),
-            _ => return false,
-        }
+fn end_if_overdue(child: Pid, notice: &Notice) -> bool {
+    let Ok(descriptor) = pidfd_open(child, PidfdFlags::empty()) else {
+        return false;
     };
     loop {
         let mut ended = [PollFd::new(&descriptor, PollFlags::IN)];
@@ -249,8 +220,8 @@ fn end_if_overdue(child: i32, notice: &Notice) -> bool {
         let deadline = notice.deadline.load(Ordering::Relaxed);
         let inside = notice.stage.load(Ordering::Acquire) == INSIDE;
         if inside && deadline != 0 && now() > Duration::from_nanos(deadline) {
-            // SAFETY: takes numbers only; the child has not been waited for, so the id is its own.
-            unsafe { libc::kill(child, libc::SIGKILL) };
+            // It has not been waited for, so the id is its own. If it has ended, that is enough.
+            let _ = kill_process(child, Signal::KILL);
             return true;
         }
     }
