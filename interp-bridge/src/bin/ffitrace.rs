@@ -14,7 +14,7 @@ fn main() {
         .nth(1)
         .is_some_and(|command| command == "call")
     {
-        keeper::split(keeper::serve_nothing, std::mem::forget);
+        keeper::split();
         cli::watch::split();
     }
     // Never dropped: threads of native code, and what its library runs at exit, may use the

@@ -17,12 +17,8 @@
 #![allow(unsafe_code)]
 
 use std::{
-    env,
-    io::{self, Read},
-    os::{
-        fd::{AsRawFd, IntoRawFd},
-        unix::net::UnixStream,
-    },
+    env, io,
+    os::fd::{AsRawFd, IntoRawFd, OwnedFd},
     sync::{
         OnceLock,
         atomic::{AtomicI32, Ordering},
@@ -31,6 +27,7 @@ use std::{
 
 use clap::Parser;
 use rustix::process::{DumpableBehavior, Pid, getpid, getuid, set_dumpable_behavior};
+use tracer_user::agent::{self, Access, Limits, set_access};
 use tracer_user::privileges::{self, DropError, Identity, IdentityError, Origin};
 
 use super::{
@@ -38,9 +35,6 @@ use super::{
     child::{self, HeldBack, Side},
     failure::Failure,
 };
-
-/// What the keeper does for the child, by this socket, until the child is done with it.
-pub type Serve = fn(UnixStream, Pid) -> io::Result<()>;
 
 /// The keeper's end of the socket, to be closed when the child has ended.
 static DOOR: AtomicI32 = AtomicI32::new(-1);
@@ -60,23 +54,14 @@ enum Plan {
 /// Gives up privileges, if the command line is a call and this process has any. Call it first in
 /// `main`, before there are threads.
 ///
-/// If the recorder may be the kernel, this returns in a child process, which `served` is told the
-/// socket of, and `serve` runs in its parent, with the other end and the child's id. The traced
-/// process may be a child of that child. Errors are told here, and end the program.
-pub fn split(serve: Serve, served: fn(UnixStream)) {
-    if let Err(failure) = try_split(serve, served) {
+/// If the recorder may be the kernel, this returns in a child process, for whose sessions its parent
+/// keeps the programs. The traced process may be a child of that child. Errors are told here, and end
+/// the program.
+pub fn split() {
+    if let Err(failure) = try_split() {
         failure.tell();
         std::process::exit(failure.status.into());
     }
-}
-
-/// Serves nothing: waits until the child is done.
-///
-/// # Errors
-/// The socket cannot be read.
-pub fn serve_nothing(mut socket: UnixStream, _child: Pid) -> io::Result<()> {
-    while socket.read(&mut [0; 64])? != 0 {}
-    Ok(())
 }
 
 /// Whose rights these are, for messages about what they do not suffice for.
@@ -84,7 +69,7 @@ pub(super) fn left_with() -> Option<&'static str> {
     LEFT_WITH.get().map(String::as_str)
 }
 
-fn try_split(serve: Serve, served: fn(UnixStream)) -> Result<(), Failure> {
+fn try_split() -> Result<(), Failure> {
     // What is wrong with it is told later, once, and nothing else is done then.
     let Ok(arguments) = Arguments::try_parse_from(env::args_os()) else {
         return Ok(());
@@ -109,7 +94,7 @@ fn try_split(serve: Serve, served: fn(UnixStream)) -> Result<(), Failure> {
             help,
         )
     };
-    let pair = UnixStream::pair().map_err(|error| failed("a socket", error))?;
+    let pair = agent::pair().map_err(|error| failed("a socket", error))?;
     let (keeps, gives_up) = pair;
     let door = keeps
         .try_clone()
@@ -119,7 +104,7 @@ fn try_split(serve: Serve, served: fn(UnixStream)) -> Result<(), Failure> {
     match child::fork().map_err(|error| failed("a process", error))? {
         Side::Parent(child) => {
             drop(gives_up);
-            keep(keeps, door, child, held_back, serve)
+            keep(keeps, door, child, held_back)
         }
         Side::Child => {
             drop((keeps, door));
@@ -127,7 +112,7 @@ fn try_split(serve: Serve, served: fn(UnixStream)) -> Result<(), Failure> {
             // A change of ids takes this back, so it comes after.
             child::end_with(parent).map_err(|error| failed("a bond to the keeper", error))?;
             drop(held_back);
-            served(gives_up);
+            set_access(Access::Connected(gives_up));
             Ok(())
         }
     }
@@ -186,7 +171,7 @@ extern "C" fn close_door(_signal: i32) {
 }
 
 /// Serves the child, and ends as it ends.
-fn keep(socket: UnixStream, door: UnixStream, child: Pid, held_back: HeldBack, serve: Serve) -> ! {
+fn keep(socket: OwnedFd, door: OwnedFd, child: Pid, held_back: HeldBack) -> ! {
     // Nobody looks into this process, nor finds its memory in a file if it crashes. Where that
     // cannot be had, the capabilities protect it from who has none.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
@@ -197,7 +182,7 @@ fn keep(socket: UnixStream, door: UnixStream, child: Pid, held_back: HeldBack, s
     child::pass_signals_on(child);
     drop(held_back);
 
-    if let Err(error) = serve(socket, child)
+    if let Err(error) = agent::serve_child(socket, child, Limits::for_one_child())
         && ENDED.load(Ordering::Relaxed) == 0
     {
         Failure::environment(format!("recording by the kernel ended: {error}"), "").tell();
