@@ -90,6 +90,14 @@ impl Engine for Tracing {
                 "start ffitrace as an ordinary user, or with `--as-root`",
             ));
         }
+        bridge.session().on_stuck(|time| {
+            super::watch::stuck();
+            eprintln!(
+                "ffitrace: who takes the accesses (the file of --events, if there is one) has not \
+                 moved for {} s; native code waits for it and goes on when it does",
+                time.as_secs()
+            );
+        });
         // Asked for here, before anything is done, whether the recorder can at all.
         let asked = bridge.session().stop_at_first(options.stop_at_first);
         asked.map_err(BridgeError::from)?;
