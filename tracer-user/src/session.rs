@@ -300,6 +300,13 @@ impl TraceSession {
         *self.on_stuck.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(tell);
     }
 
+    /// Accesses that were recorded so far in this session, those of its own test among them; 0 where
+    /// that cannot be read.
+    pub fn recorded(&self) -> u64 {
+        let emitted = self.draining().recorder.emitted();
+        emitted.map_or(0, |emitted| emitted.emitted)
+    }
+
     /// The connection to the agent that records for this session, if one does: a copy of its socket,
     /// for a process that outlives this one and is told there what it left
     /// ([`last_words`](crate::agent::last_words)).

@@ -84,6 +84,7 @@ pub(super) fn run(
         address: function.address,
         backend: bridge.backend().name(),
         format: options.format,
+        recorded: bridge.session().recorded(),
         buffers: &buffers,
     });
     for _ in 0..repeat {

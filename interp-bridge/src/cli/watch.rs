@@ -87,6 +87,8 @@ struct Code {
 struct Notice {
     stage: AtomicU32,
     json: AtomicU32,
+    /// Accesses that were recorded before the first call.
+    recorded: u64,
     /// Whether native code is waiting for who takes the accesses.
     stuck: AtomicU32,
     places_used: u32,
@@ -139,6 +141,8 @@ pub(super) struct Beginning<'a> {
     pub(super) address: u64,
     pub(super) backend: &'a str,
     pub(super) format: Format,
+    /// Accesses that the session has recorded before.
+    pub(super) recorded: u64,
     /// Names, first addresses and sizes.
     pub(super) buffers: &'a [(&'a str, u64, u64)],
 }
@@ -180,6 +184,7 @@ pub(super) fn enter_native(beginning: &Beginning<'_>) {
             (place.base, place.size) = (*base, *size);
             write_name(&mut place.name, name);
         }
+        (*notice).recorded = beginning.recorded;
         (*notice).places_used = beginning.buffers.len().min(PLACES) as u32;
         let mappings = modules::mappings().unwrap_or_default();
         if let Some(mapping) = modules::find(&mappings, beginning.address) {

@@ -58,16 +58,19 @@ pub(super) fn report(notice: &Notice, from_child: &OwnedFd, kind: ViolationKind,
         calls: 1,
         ..Stats::default()
     };
+    let evidence = evidence.map(|evidence| Evidence {
+        emitted: evidence.emitted.saturating_sub(notice.recorded),
+        ..evidence
+    });
     if let Some(evidence) = evidence.filter(|evidence| !evidence.is_empty()) {
         stats.emitted = evidence.emitted;
         stats.faults = evidence.emitted;
         stats.dropped = evidence.dropped;
-        stats.rejected = evidence
-            .unread
-            .min(evidence.emitted - evidence.dropped.min(evidence.emitted));
+        // Not applied to anything: that was lost with the process.
+        stats.rejected = evidence.unread;
         stats.delivered = evidence
             .emitted
-            .saturating_sub(evidence.dropped + stats.rejected);
+            .saturating_sub(evidence.dropped + evidence.unread);
         tell(&mut violation, notice, &evidence, what);
     }
     let report = CallReport {
