@@ -86,7 +86,7 @@ fn binding_of_root(recorder: Recorder) -> Result<()> {
     let place = Place::new()?;
     let file = place.file("secret", 0, 0o600)?;
     let binding = format!("p=@{}", file.display());
-    let command = |start: Start| start.call(&place, recorder, READ, &[binding.clone()]);
+    let command = |start: Start| start.call(&place, recorder, READ, std::slice::from_ref(&binding));
     fs::write(&file, [0; 8])?;
     denied(&place, 2, command)
 }

@@ -117,13 +117,7 @@ impl Start {
             }
             _ => Command::new(program),
         };
-        for variable in [
-            "SUDO_UID",
-            "SUDO_GID",
-            "SUDO_USER",
-            "DOAS_USER",
-            "PKEXEC_UID",
-        ] {
+        for variable in binary::BY_OTHERS {
             command.env_remove(variable);
         }
         let unknown = UNKNOWN.to_string();

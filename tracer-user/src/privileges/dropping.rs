@@ -18,6 +18,7 @@
 #![allow(unsafe_code)]
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -272,15 +273,19 @@ fn sorted(ids: impl Iterator<Item = u32>) -> Vec<u32> {
 /// What programs look at to find a user's own files, which are root's otherwise.
 fn adopt_environment(identity: &Identity) {
     let home = identity.home.as_deref().unwrap_or(Path::new("/"));
-    // SAFETY: this is the only thread.
-    unsafe { env::set_var("HOME", home) };
-    for variable in ["USER", "LOGNAME"] {
-        // SAFETY: as above.
-        match &identity.name {
-            Some(name) => unsafe { env::set_var(variable, name) },
-            None => unsafe { env::remove_var(variable) },
+    let set = |variable: &str, value: Option<&OsStr>| {
+        // SAFETY: this is the only thread.
+        unsafe {
+            match value {
+                Some(value) => env::set_var(variable, value),
+                None => env::remove_var(variable),
+            }
         }
-    }
+    };
+    set("HOME", Some(home.as_os_str()));
+    let name = identity.name.as_deref().map(OsStr::new);
+    set("USER", name);
+    set("LOGNAME", name);
 }
 
 #[cfg(test)]
