@@ -61,12 +61,13 @@ pub(crate) fn install(filter: &[sock_filter], flags: libc::c_ulong) -> io::Resul
         len: u16::try_from(filter.len()).unwrap_or(0),
         filter: filter.as_ptr().cast_mut(),
     };
-    // An ordinary process may not filter what it executes before it gives up gaining privileges.
-    // SAFETY: no memory is named.
-    if !host::is_root()
-        && unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1u64, 0u64, 0u64, 0u64) } != 0
-    {
-        return Err(io::Error::last_os_error());
+    if !host::is_root() {
+        // An ordinary process may filter what it executes only where that cannot gain privileges.
+        // SAFETY: no memory is named.
+        let given_up = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1u64, 0u64, 0u64, 0u64) };
+        if given_up != 0 {
+            return Err(io::Error::last_os_error());
+        }
     }
     // SAFETY: the filter outlives the call, in which the kernel copies it.
     let installed = unsafe {

@@ -33,6 +33,7 @@ pub fn bench(options: &bench::Options) -> Result<BenchReport, EngineError> {
 
 /// Looks at this host, and has each recorder that seems usable show it.
 pub fn doctor() -> DoctorReport {
+    // An agent is looked for and not spoken to: a handshake goes here.
     let host = host::probe(None);
     let mut checks: Vec<DoctorCheck> = host.checks.iter().map(check).collect();
     let mut backends = Vec::new();

@@ -73,6 +73,14 @@ impl Agent {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn found(found: Found) -> Self {
+        Agent {
+            path: DEFAULT.into(),
+            found,
+        }
+    }
+
     /// Whether this process can have `ebpf` through it.
     pub(super) fn serves(&self) -> bool {
         matches!(self.found, Found::Serves(_))
@@ -169,14 +177,10 @@ mod tests {
 
     #[test]
     fn only_an_agent_that_serves_makes_up_for_anything() {
-        let agent = |found| Agent {
-            path: DEFAULT.into(),
-            found,
-        };
         let missing = || Check::ok("privileges", EBPF, "none").missing(None, "inproc");
-        let kept = agent(Found::Listens).makes_up_for(missing());
+        let kept = Agent::found(Found::Listens).makes_up_for(missing());
         assert_eq!(kept, missing());
-        let made_up = agent(Found::Serves(String::new())).makes_up_for(missing());
+        let made_up = Agent::found(Found::Serves(String::new())).makes_up_for(missing());
         assert_eq!(made_up.state, State::Degraded);
     }
 }

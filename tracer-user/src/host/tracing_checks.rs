@@ -19,8 +19,12 @@ const NOT_TRIED: &str = "not tried, for want of privileges";
 
 /// The checks, causes before effects.
 pub(super) fn checks(handshake: Option<Handshake<'_>>) -> Vec<Check> {
-    let agent = Agent::look(handshake);
     let privileged = Capabilities::effective().missing_for_ebpf().is_empty();
+    checks_with(&Agent::look(handshake), privileged)
+}
+
+/// `privileged`: whether this process may try to load programs.
+fn checks_with(agent: &Agent, privileged: bool) -> Vec<Check> {
     let tried = privileged.then(try_programs);
     let loads = tried.as_ref().map(|tried| tried[0].state == State::Ok);
     let user_namespace = user_namespace(loads);
@@ -48,7 +52,7 @@ pub(super) fn checks(handshake: Option<Handshake<'_>>) -> Vec<Check> {
     checks.extend([
         page_fault,
         kernel::perf_event_paranoid(),
-        kernel::uprobes(privileged),
+        agent.makes_up_for(kernel::uprobes(privileged)),
         functions,
         kernel::landlock(),
         agent.check(privileged),
@@ -161,5 +165,40 @@ fn try_programs() -> [Check; 2] {
                 .untried(),
             ]
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::agent::Found;
+
+    #[test]
+    fn what_a_process_lacks_is_in_the_way_unless_an_agent_makes_up_for_it() {
+        let in_the_way = |found| -> Vec<&str> {
+            let checks = checks_with(&Agent::found(found), false);
+            let lacking = checks.iter().filter(|check| check.is_in_the_way());
+            lacking.map(|check| check.name).collect()
+        };
+        let own = [
+            "user_namespace",
+            "privileges",
+            "pid_namespace",
+            "bpf_syscall",
+            "ring_buffer",
+            "ring_maps",
+            "mapped_arrays",
+            "page_fault_program",
+            "uprobes",
+            "function_probes",
+        ];
+        let alone = in_the_way(Found::Listens);
+        for name in ["ring_buffer", "page_fault_program", "function_probes"] {
+            assert!(alone.contains(&name), "{name}: {alone:?}");
+        }
+        let served = in_the_way(Found::Serves("version 1".to_owned()));
+        assert!(served.iter().all(|name| !own.contains(name)), "{served:?}");
+        // What remains is the kernel's, which is the same for an agent.
+        assert!(served.iter().all(|name| alone.contains(name)), "{served:?}");
     }
 }
