@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn a_process_with_privileges_can_have_all_parts() {
-        let parts: [(&str, fn() -> io::Result<()>); 5] = [
+        type Trial = fn() -> io::Result<()>;
+        let parts: [(&str, Trial); 5] = [
             ("system call", system_call),
             ("program", plain_program),
             ("ring buffer", ring_buffer),
