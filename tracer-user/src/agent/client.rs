@@ -21,8 +21,8 @@ use super::{
 };
 use crate::backend::ebpf::{Returns, SessionFiles, Target};
 
-/// How long an agent may take for an answer. Loading programs takes a fraction of a second.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long an agent may take for an answer. Loading programs takes a fraction of a second, where there is a processor for it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why an agent is of no help. Each message says what would mend it.
 #[derive(Debug, thiserror::Error)]
