@@ -32,6 +32,7 @@ use crate::test::outcome::{Summary, Tier};
 use crate::test::privileged::{TARGETS, Target};
 use console::Console;
 use contents::Purpose;
+use packages::Lack;
 
 /// The tier's name in the table of results.
 pub(crate) const TIER: &str = "privileged: Linux 6.1 (VM)";
@@ -147,12 +148,10 @@ fn targets(only: &[String]) -> Result<Vec<&'static Target>> {
 fn find_packages(args: &Args) -> Result<Result<packages::Packages, Tier>> {
     let install = args.install || crate::test::in_ci();
     let found = packages::find(&cache()?, args.kernel.as_deref(), install)?;
-    Ok(found.map_err(|reason| {
-        if install {
-            Tier::failed(reason)
-        } else {
-            Tier::skipped(reason)
-        }
+    Ok(found.map_err(|lack| match lack {
+        // What may be installed has to be there.
+        Lack::Missing(reason) if install => Tier::failed(reason),
+        Lack::Missing(reason) | Lack::Unknown(reason) => Tier::skipped(reason),
     }))
 }
 

@@ -31,6 +31,15 @@ pub(super) struct Packages {
     pub(super) busybox: PathBuf,
 }
 
+/// Why something cannot be had.
+#[derive(Debug)]
+pub(super) enum Lack {
+    /// It is not here, or could not be fetched.
+    Missing(String),
+    /// This distribution does not have it.
+    Unknown(String),
+}
+
 /// Finds what is needed, and gets it where it may; or why it cannot be had.
 ///
 /// # Errors
@@ -39,27 +48,27 @@ pub(super) fn find(
     cache: &Path,
     kernel: Option<&Path>,
     install: bool,
-) -> Result<Result<Packages, String>> {
+) -> Result<Result<Packages, Lack>> {
     let (program, package) = QEMU;
     if on_path(program).is_none() && install {
         apt::install(&[package])?;
     }
     let Some(qemu) = on_path(program) else {
-        return Ok(Err(format!(
+        return Ok(Err(Lack::Missing(format!(
             "there is no {program} on PATH (package {package}; --install gets it)"
-        )));
+        ))));
     };
     let kernel = match kernel {
         Some(path) if path.is_file() => path.to_owned(),
         Some(path) => bail!("--kernel {}: no such file", path.display()),
         None => match debian_kernel(cache, install)? {
             Ok(path) => path,
-            Err(reason) => return Ok(Err(reason)),
+            Err(lack) => return Ok(Err(lack)),
         },
     };
     let busybox = match static_busybox(cache)? {
         Ok(path) => path,
-        Err(reason) => return Ok(Err(reason)),
+        Err(lack) => return Ok(Err(lack)),
     };
     Ok(Ok(Packages {
         qemu,
@@ -69,7 +78,7 @@ pub(super) fn find(
 }
 
 /// The newest of Debian's 6.1 kernels: of those in the lists, else of those unpacked earlier.
-fn debian_kernel(cache: &Path, install: bool) -> Result<Result<PathBuf, String>> {
+fn debian_kernel(cache: &Path, install: bool) -> Result<Result<PathBuf, Lack>> {
     let mut newest = newest_kernel();
     let mut got = newest.as_deref().map(|name| unpacked(cache, name));
     // Without lists there is no name, and by lists that are old a package that is gone.
@@ -78,16 +87,18 @@ fn debian_kernel(cache: &Path, install: bool) -> Result<Result<PathBuf, String>>
         newest = newest_kernel();
         got = newest.as_deref().map(|name| unpacked(cache, name));
     }
-    let reason = match got {
+    let lack = match got {
         Some(Ok(directory)) => return kernel_image(&directory).map(Ok),
-        Some(Err(error)) => format!("{error:#}"),
-        None => "apt knows no linux-image-6.1.0-*-cloud-amd64-unsigned (Debian 12 has it; \
-                 --install fetches the lists, --kernel PATH takes another kernel)"
-            .to_owned(),
+        Some(Err(error)) => Lack::Missing(format!("{error:#}")),
+        None => Lack::Unknown(
+            "apt knows no linux-image-6.1.0-*-cloud-amd64-unsigned (Debian 12 has it; --install \
+             fetches the lists, --kernel PATH takes another kernel)"
+                .to_owned(),
+        ),
     };
     Ok(match earlier_kernel(cache)? {
         Some(directory) => kernel_image(&directory).map(Ok)?,
-        None => Err(reason),
+        None => Err(lack),
     })
 }
 
@@ -147,7 +158,7 @@ fn kernel_image(package: &Path) -> Result<PathBuf> {
 }
 
 /// A busybox that needs no libraries: this machine's, or one unpacked for us.
-fn static_busybox(cache: &Path) -> Result<Result<PathBuf, String>> {
+fn static_busybox(cache: &Path) -> Result<Result<PathBuf, Lack>> {
     if let Some(path) = on_path("busybox")
         && is_static(&path)
     {
@@ -155,7 +166,7 @@ fn static_busybox(cache: &Path) -> Result<Result<PathBuf, String>> {
     }
     let directory = match unpacked(cache, BUSYBOX) {
         Ok(directory) => directory,
-        Err(error) => return Ok(Err(format!("no {BUSYBOX}: {error:#}"))),
+        Err(error) => return Ok(Err(Lack::Missing(format!("no busybox: {error:#}")))),
     };
     let found = ["bin/busybox", "usr/bin/busybox"]
         .into_iter()
