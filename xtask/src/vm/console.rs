@@ -128,23 +128,26 @@ impl Console {
         }
     }
 
-    /// What is wrong with one test program's run.
+    /// What is wrong with the run of a test program, or of several with one name: not each has tests
+    /// that are asked for.
     fn failure(&self, name: &str) -> Option<String> {
-        let Some(run) = self.runs.iter().find(|run| run.name == name) else {
+        let runs = || self.runs.iter().filter(|run| run.name == name);
+        let all = TestOutput::joined(runs().map(|run| run.output.clone()));
+        let totals = all.totals();
+        if runs().next().is_none() {
             return Some("did not run".into());
-        };
-        let totals = run.output.totals();
-        let status = run.exit.as_deref().unwrap_or("?");
-        if totals.failed > 0 {
-            Some(format!("{} tests failed", totals.failed))
-        } else if !run.output.success {
-            Some(format!("exit status {status}"))
-        } else if totals.passed == 0 {
-            Some("no test ran".into())
-        } else {
-            let reason = run.output.skips.iter().find(|reason| !by_processor(reason));
-            reason.cloned()
         }
+        if totals.failed > 0 {
+            return Some(format!("{} tests failed", totals.failed));
+        }
+        if let Some(run) = runs().find(|run| !run.output.success) {
+            let status = run.exit.as_deref().unwrap_or("?");
+            return Some(format!("exit status {status}"));
+        }
+        if totals.passed == 0 {
+            return Some("no test ran".into());
+        }
+        all.skips.into_iter().find(|reason| !by_processor(reason))
     }
 }
 

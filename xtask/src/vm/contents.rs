@@ -54,13 +54,15 @@ pub(super) fn image(cache: &Path, packages: &Packages, purpose: Purpose<'_>) -> 
     let mut runs = String::new();
     let mut binaries = vec![built.program.clone()];
     for target in targets {
-        let test = built
+        let tests = built
             .tests
             .get(target.name)
             .with_context(|| format!("the workspace has no test program `{}`", target.name))?;
-        binaries.push(test.executable.clone());
-        image.directory(&test.directory)?;
-        runs += &command_line(target, &test.directory, &test.executable);
+        for test in tests {
+            binaries.push(test.executable.clone());
+            image.directory(&test.directory)?;
+            runs += &command_line(target, &test.directory, &test.executable);
+        }
     }
     for binary in &binaries {
         image.file_with(binary, Some(&stripped(binary, &scratch)?))?;

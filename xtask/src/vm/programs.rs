@@ -14,8 +14,8 @@ use crate::test::command::{announce, cargo};
 pub(super) struct Programs {
     /// `ffitrace`.
     pub(super) program: PathBuf,
-    /// Test programs by name.
-    pub(super) tests: BTreeMap<String, TestProgram>,
+    /// Test programs by name, which those of two packages may share. `cargo test --test` takes both, too.
+    pub(super) tests: BTreeMap<String, Vec<TestProgram>>,
     /// What the build scripts of the workspace made: shared libraries, for the most part.
     pub(super) made: Vec<PathBuf>,
 }
@@ -72,7 +72,7 @@ impl Programs {
                             executable,
                             directory: directory.to_owned(),
                         };
-                        self.tests.insert(name, test);
+                        self.tests.entry(name).or_default().push(test);
                     }
                     Some("bin") if name == "ffitrace" && message["profile"]["test"] == false => {
                         self.program = executable;
@@ -102,6 +102,7 @@ mod tests {
         let mut programs = Programs::default();
         for line in [
             r#"{"reason":"compiler-artifact","manifest_path":"/w/tests/Cargo.toml","target":{"kind":["test"],"name":"zlib"},"profile":{"test":true},"executable":"/t/zlib-1"}"#,
+            r#"{"reason":"compiler-artifact","manifest_path":"/w/b/Cargo.toml","target":{"kind":["test"],"name":"zlib"},"profile":{"test":true},"executable":"/t/zlib-2"}"#,
             r#"{"reason":"compiler-artifact","manifest_path":"/w/b/Cargo.toml","target":{"kind":["bin"],"name":"ffitrace"},"profile":{"test":true},"executable":"/t/ffitrace-1"}"#,
             r#"{"reason":"compiler-artifact","manifest_path":"/w/b/Cargo.toml","target":{"kind":["bin"],"name":"ffitrace"},"profile":{"test":false},"executable":"/t/ffitrace"}"#,
             r#"{"reason":"compiler-artifact","manifest_path":"/w/b/Cargo.toml","target":{"kind":["lib"],"name":"b"},"profile":{"test":false},"executable":null}"#,
@@ -113,9 +114,12 @@ mod tests {
         }
         assert_eq!(programs.program, Path::new("/t/ffitrace"));
         assert_eq!(programs.made, [Path::new("/t/out")]);
-        let zlib = &programs.tests["zlib"];
-        assert_eq!(zlib.executable, Path::new("/t/zlib-1"));
-        assert_eq!(zlib.directory, Path::new("/w/tests"));
+        let [first, second] = &programs.tests["zlib"][..] else {
+            panic!("{:?}", programs.tests);
+        };
+        assert_eq!(first.executable, Path::new("/t/zlib-1"));
+        assert_eq!(first.directory, Path::new("/w/tests"));
+        assert_eq!(second.directory, Path::new("/w/b"));
         assert_eq!(programs.tests.len(), 1);
         Ok(())
     }
