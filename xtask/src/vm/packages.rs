@@ -81,9 +81,9 @@ pub(super) fn find(
 fn debian_kernel(cache: &Path, install: bool) -> Result<Result<PathBuf, Lack>> {
     let mut newest = newest_kernel();
     let mut got = newest.as_deref().map(|name| unpacked(cache, name));
-    // Without lists there is no name, and by lists that are old a package that is gone.
-    if install && !matches!(got, Some(Ok(_))) {
-        apt::update()?;
+    // Without lists there is no name, and by lists that are old a package that is gone. Where they
+    // cannot be fetched either, apt has said so, and a kernel from earlier will do.
+    if install && !matches!(got, Some(Ok(_))) && apt::update().is_ok() {
         newest = newest_kernel();
         got = newest.as_deref().map(|name| unpacked(cache, name));
     }
