@@ -29,6 +29,7 @@ const GENERAL: &[&str] = &[
     "operands",
     "overread",
     "peers",
+    "privileges",
     "processes",
     "repstr",
     "signals",

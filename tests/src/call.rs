@@ -133,7 +133,7 @@ impl Call {
 
     /// The command line, without `--format` and `--events`.
     pub fn command(&self) -> Result<Command> {
-        let mut command = Command::new(binary::ffitrace()?);
+        let mut command = binary::command()?;
         command
             .arg("call")
             .arg(&self.library)

@@ -19,7 +19,7 @@ mod known;
 pub use known::{KNOWN_SITES, KnownFaultRecord, KnownSite, NO_REGISTER};
 
 /// Version of the layout, in every record. A reader refuses any other.
-pub const LAYOUT_VERSION: u16 = 3;
+pub const LAYOUT_VERSION: u16 = 4;
 
 /// Size in bytes of one half of a segment pair: native view or host view.
 pub const SEGMENT_SIZE: u64 = 1 << 30;
@@ -30,27 +30,39 @@ pub const SEGMENT_SIZE: u64 = 1 << 30;
 /// fits the 32-bit displacement of an x86 memory operand.
 pub const DELTA: u64 = SEGMENT_SIZE;
 
-/// Size in bytes of the kernel's ring buffer (a power of two, a multiple of the page size).
+/// Size in bytes of a session's ring buffer where nothing else is asked for (a power of two, a
+/// multiple of the page size).
 pub const RING_BYTES: u32 = 16 << 20;
+
+/// Smallest ring buffer of a session, in bytes.
+pub const MIN_RING_BYTES: u32 = 2 << 20;
+
+/// Most sessions that one set of attached programs records for at once.
+pub const MAX_SESSIONS: usize = 1024;
+
+/// Size of a page in bytes; x86-64 has no other for what is mapped here.
+pub const PAGE_BYTES: usize = 4096;
+
+/// Flag of an array map that the traced process may map (`BPF_F_MMAPABLE`).
+pub const MAPPABLE: u32 = 1 << 10;
 
 /// Names of maps and programs in the eBPF object.
 pub mod names {
-    /// Ring buffer of all records.
-    pub const RECORDS: &str = "RECORDS";
-    /// Array of one [`Counters`](super::Counters), mapped by the traced process.
-    pub const COUNTERS: &str = "COUNTERS";
-    /// Constant (`u32`): id of the traced process.
-    pub const PROCESS: &str = "PROCESS";
-    /// Constant ([`Session`](super::Session)): its arena.
-    pub const SESSION: &str = "SESSION";
-    /// Constant (`u64`): address behind the `syscall` instruction at which the dispatcher of system
-    /// calls has touches recorded, or 0 if there is none.
-    pub const MARKER: &str = "MARKER";
-    /// Array of one [`Guests`](super::Guests), mapped by the traced process.
-    pub const GUESTS: &str = "GUESTS";
-    /// Array of [`KNOWN_SITES`](super::KNOWN_SITES) words, each a [`KnownSite`](super::KnownSite)
-    /// or 0, mapped by the traced process.
-    pub const KNOWN: &str = "KNOWN";
+    /// Array of the sessions' ring buffers, by slot.
+    pub const RINGS: &str = "RINGS";
+    /// Array of the sessions' [`Shared`](super::Shared), by slot: each an array map of one, mapped
+    /// by the traced process.
+    pub const SHARED: &str = "SHARED";
+    /// Hash of sessions ([`Traced`](super::Traced)) by process id, until the process makes its
+    /// first access.
+    pub const JOINING: &str = "JOINING";
+    /// Hash of sessions ([`Traced`](super::Traced)) by memory: the kernel's address of the
+    /// `mm_struct`.
+    pub const MEMORIES: &str = "MEMORIES";
+    /// Array of one [`Window`](super::Window).
+    pub const WINDOW: &str = "WINDOW";
+    /// Constant (`u64`): offset in bytes of `mm` in the kernel's `task_struct`.
+    pub const MM_OFFSET: &str = "MM_OFFSET";
     /// `tp_btf` program on user page faults.
     pub const PAGE_FAULT_USER: &str = "page_fault_user";
     /// `tp_btf` program on the kernel's own page faults (system calls on arena memory).
@@ -216,20 +228,7 @@ pub struct TouchRecord {
     pub seq: u64,
 }
 
-/// Most processes that share the traced process's memory at once and are traced with it.
-pub const MAX_GUESTS: usize = 31;
-
-/// Processes that share the traced one's memory (`vfork`), as the traced process lists them.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct Guests {
-    /// How many of `processes` may be in use; 0 while there is no such process.
-    pub active: u32,
-    /// Process ids, 0 where free.
-    pub processes: [u32; MAX_GUESTS],
-}
-
-/// What the eBPF programs know of a traced process.
+/// Where the arena of a traced process is.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Session {
@@ -254,8 +253,48 @@ impl Session {
     }
 }
 
-/// Totals of the traced process and its guests. `emitted` counts attempts, so
-/// `emitted = records in the ring + dropped`.
+/// What the eBPF programs know of a traced process. All that shares its memory is traced with it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Traced {
+    /// Its arena.
+    pub session: Session,
+    /// Address behind the `syscall` instruction at which the dispatcher of system calls has
+    /// touches recorded, or 0 if there is none.
+    pub marker: u64,
+    /// Which of the [`MAX_SESSIONS`] places is its own.
+    pub slot: u32,
+    /// Process id as the kernel knows it.
+    pub process: u32,
+}
+
+/// The addresses between which the arenas of all sessions lie. What faults elsewhere, as nearly
+/// everything on a host does, costs two comparisons.
+///
+/// While there are sessions each bound moves outwards only, so a reader that sees an old one and a
+/// new one still finds every arena within.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Window {
+    /// First address.
+    pub low: u64,
+    /// First address behind.
+    pub high: u64,
+}
+
+/// What a session's process and the programs share beside the ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Shared {
+    /// Written by the programs.
+    pub counters: Counters,
+    /// Zero. What follows is mapped writable, the counters are not.
+    pub pad: [u64; PAGE_BYTES / 8 - 6],
+    /// Written by the process: words of [`KnownSite`], or 0.
+    pub known: [u64; KNOWN_SITES],
+}
+
+/// Totals of a session. `emitted` counts attempts, so `emitted = records in the ring + dropped`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Counters {
@@ -288,8 +327,11 @@ const _: () = {
     assert!(size_of::<KernelFaultRecord>() == 32);
     assert!(size_of::<TouchRecord>() == 48);
     assert!(offset_of!(TouchRecord, syscall) == 32);
-    assert!(size_of::<Guests>() == 128);
+    assert!(size_of::<Traced>() == 32);
+    assert!(size_of::<Window>() == 16);
+    assert!(offset_of!(Shared, known) == PAGE_BYTES);
+    assert!(size_of::<Shared>() % PAGE_BYTES == 0);
     assert!(size_of::<Session>() == 16);
     assert!(size_of::<Counters>() == 48);
-    assert!(RING_BYTES.is_power_of_two());
+    assert!(RING_BYTES.is_power_of_two() && MIN_RING_BYTES.is_power_of_two());
 };

@@ -16,6 +16,7 @@
 //! is found out by [`host`].
 
 pub mod access;
+pub mod agent;
 pub mod backend;
 pub mod decode;
 pub mod extent;
@@ -23,6 +24,7 @@ pub mod host;
 pub mod mapping;
 pub mod modules;
 pub mod pipeline;
+pub mod privileges;
 pub mod quiet;
 pub mod resume;
 pub mod ring;

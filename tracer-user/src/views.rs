@@ -31,6 +31,8 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use rustix::process::Resource;
 use tracer_ebpf::{DELTA, SEGMENT_SIZE, Session};
 
+use crate::host::remedy;
+
 /// How many segment pairs are reserved where nothing forbids it: 128 GiB of address space.
 pub const MAX_PAIRS: u64 = 64;
 
@@ -65,12 +67,17 @@ pub enum ViewsError {
     Exhausted(usize),
     /// A file size limit forbids the memory file behind a segment.
     #[error(
-        "the file size limit (`ulimit -f`, {0} bytes) is below the 1 GiB of an arena segment; \
-         raise it to at least 1 GiB"
+        "the file size limit (`ulimit -f`, {bytes} bytes) is below the 1 GiB of an arena segment: \
+         {}",
+        remedy::FILE_SIZE,
+        bytes = .0
     )]
     FileSizeLimit(u64),
     /// A system call on a segment failed.
-    #[error("{call} of arena segment {segment} failed: {source}")]
+    #[error(
+        "{call} of arena segment {segment} failed: {source}{}",
+        remedy::of_memory(call)
+    )]
     Segment {
         /// Name of the system call.
         call: &'static str,
@@ -316,6 +323,9 @@ impl Drop for Views {
 
 /// Reserves `len` bytes of address space aligned to [`PAIR_SIZE`] and returns the first address.
 fn reserve(len: u64) -> Result<u64, rustix::io::Errno> {
+    if let Some(base) = reserve_apart(len) {
+        return Ok(base);
+    }
     let padded = (len + PAIR_SIZE) as usize;
     // SAFETY: a fresh mapping at an address of the kernel's choice replaces nothing.
     let start = unsafe {
@@ -339,6 +349,42 @@ fn reserve(len: u64) -> Result<u64, rustix::io::Errno> {
     unmap(start, base);
     unmap(base + len, start + padded as u64);
     Ok(base)
+}
+
+/// Addresses that no program, library, heap or stack is given by the kernel, and no usual tool
+/// reserves: where arenas lie together, the programs in the kernel tell the page faults of all else
+/// by two comparisons.
+const APART: std::ops::Range<u64> = 0x2000_0000_0000..0x3000_0000_0000;
+
+/// Reserves address space there, at an address that cannot be guessed; none if it is taken.
+fn reserve_apart(len: u64) -> Option<u64> {
+    use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+    let random = RandomState::new().build_hasher().finish();
+    let places = (APART.end - APART.start - len) / PAIR_SIZE;
+    let wanted = APART.start + random % places * PAIR_SIZE;
+    // SAFETY: a mapping that replaces nothing.
+    let mapped = unsafe {
+        rustix::mm::mmap_anonymous(
+            ptr::with_exposed_provenance_mut(wanted as usize),
+            len as usize,
+            ProtFlags::empty(),
+            MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE,
+        )
+    }
+    .ok()?
+    .expose_provenance() as u64;
+    if mapped == wanted {
+        return Some(mapped);
+    }
+    // A kernel before 4.17 takes the address for a hint.
+    // SAFETY: the mapping just made.
+    let _ = unsafe {
+        rustix::mm::munmap(
+            ptr::with_exposed_provenance_mut(mapped as usize),
+            len as usize,
+        )
+    };
+    None
 }
 
 fn explain_limit(address_space: Option<u64>) -> String {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::agent::AgentArguments;
 use crate::bench::child;
 
 /// Sees exactly what native code does to your memory
@@ -32,6 +33,7 @@ pub(super) enum Command {
     #[command(name = child::COMMAND, hide = true)]
     BenchWork(BenchWorkArguments),
     Doctor(DoctorArguments),
+    Agent(AgentArguments),
 }
 
 const CALL_EXAMPLES: &str = "\
@@ -70,6 +72,12 @@ native_heap: allocations, frees, live, live_bytes, leaks (what is live after
 the call), not_covered; violations name the library's allocations heap#1, ...
 Where any are live at the end, destructors of the library are not run.
 
+Started by root, ffitrace gives root's rights up before it reads a file or loads
+the library. With sudo, doas or pkexec it becomes the user who called that; in a
+shell of root's it stays root without capabilities, unless --user names another:
+  sudo ffitrace call ./libparse.so 'int parse(const char *text)' text=@input \\
+    --user nobody
+
 Exit status:
   0 no rule was broken   1 violations, a crash or a timeout   2 wrong usage
   3 the environment lacks what was asked for   4 the trace is incomplete";
@@ -95,6 +103,10 @@ pub(super) struct CallArguments {
     /// Who records the accesses
     #[arg(long, value_enum, default_value_t = BackendChoice::Auto)]
     pub(super) backend: BackendChoice,
+
+    /// Have the agent at this socket record, whatever this process may do itself
+    #[arg(long, value_name = "PATH")]
+    pub(super) agent: Option<PathBuf>,
 
     /// Translate code after so many faults of one instruction, or never: from then on its accesses
     /// are recorded without a fault each (ebpf and inproc)
@@ -130,6 +142,14 @@ pub(super) struct CallArguments {
     /// Count string functions' reads past the end as violations
     #[arg(long)]
     pub(super) strict: bool,
+
+    /// Become this user (a name, or an id) before the library is loaded; for root only
+    #[arg(long, value_name = "NAME", conflicts_with = "as_root")]
+    pub(super) user: Option<String>,
+
+    /// Let the library have all of root's rights
+    #[arg(long)]
+    pub(super) as_root: bool,
 
     /// Report everything in full
     #[arg(long)]
@@ -169,9 +189,21 @@ pub(super) struct BenchWorkArguments {
     pub(super) amount: f64,
 }
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  ffitrace doctor
+  sudo ffitrace doctor --format json | jq .auto
+
+JSON has summary, auto, backends (name, usable, check, reason, remedy) and
+checks (name, state, detail, remedy, fallback, affects); a state is ok, warn
+(works without), missing or untried (something before it is missing).
+
+Exit status:
+  0 --backend auto gets ebpf   3 it does not";
+
 /// Say what this host offers, and what would make the rest work
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ffitrace doctor")]
+#[command(after_help = DOCTOR_EXAMPLES)]
 pub(super) struct DoctorArguments {
     /// How to report
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -231,6 +263,6 @@ fn positive(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "a number of seconds above 0, such as 5 or 0.5".into())
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(positive(text)?).map_err(|e| e.to_string())
 }

@@ -1,5 +1,7 @@
 //! `ffitrace call`.
 
+use tracer_user::agent::{Access, set_access};
+
 use super::Exit;
 use super::args::{CallArguments, Format, Hot};
 use super::engine::{CallRequest, Engine, EngineOptions};
@@ -13,6 +15,9 @@ use crate::report::events::EventsWriter;
 use crate::report::{json, text};
 
 pub(super) fn run(args: &CallArguments, engine: &mut dyn Engine) -> Result<Exit, Failure> {
+    if let Some(path) = &args.agent {
+        set_access(Access::At(path.clone()));
+    }
     // What the user may have got wrong, as far as it shows without running anything.
     let prototype = Prototype::parse(&args.prototype, &args.cdef)?;
     let plan = binding::plan(&prototype, &args.bindings)?;
@@ -32,6 +37,7 @@ pub(super) fn run(args: &CallArguments, engine: &mut dyn Engine) -> Result<Exit,
             Hot::Off => None,
             Hot::After(faults) => Some(faults),
         },
+        as_root: args.as_root,
     })?;
 
     // From here on code of the library runs: its constructors first.

@@ -8,14 +8,17 @@
 //! Everything that the user can get wrong is checked before the engine is opened, so that wrong
 //! usage (exit 2) is told even where the recorder that was asked for is not to be had (exit 3).
 
+mod agent;
 mod args;
 mod call;
+mod child;
 pub mod engine;
 mod event_log;
 mod exit;
 mod failure;
 mod heap;
 mod hooks;
+pub mod keeper;
 mod naming;
 mod output;
 mod progress;
@@ -68,6 +71,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, hooks: Hooks<'_>) -> E
         args::Command::Call(call) => call::run(&call, hooks.engine),
         args::Command::Bench(options) => run_bench(&options, hooks.bench),
         args::Command::BenchWork(options) => run_bench_work(&options),
+        args::Command::Agent(options) => agent::run(&options),
         args::Command::Doctor(options) => run_doctor(&options, hooks.doctor),
     };
     done.unwrap_or_else(|failure| {
@@ -127,7 +131,8 @@ fn run_doctor(
         Format::Json => json::write(out, &report),
         Format::Text => doctor::write_text(out, &report, theme),
     })?;
-    Ok(Exit::status(0))
+    let all_there = report.auto.as_deref() == Some("ebpf");
+    Ok(Exit::status(if all_there { 0 } else { 3 }))
 }
 
 /// Shows clap's message: help and version on stdout, the rest in our form on stderr.
@@ -145,7 +150,7 @@ fn usage(error: &clap::Error) -> Exit {
     if is_missing_command {
         Failure::usage(
             "no command",
-            "usage: ffitrace call, bench or doctor; ffitrace --help shows more",
+            "usage: ffitrace call, bench, doctor or agent; ffitrace --help shows more",
         )
         .tell();
         return Exit::status(2);

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use tracer_user::{
     backend::{Backend, BackendError},
+    privileges,
     session::SessionError,
 };
 
@@ -82,6 +83,21 @@ impl Engine for Tracing {
         let bridge = Bridge::new(backend)?;
         bridge.set_strict(options.strict);
         bridge.set_hot(options.hot);
+        // Given up long before, and seen to once more: next comes the library.
+        if privileges::privileged() && !options.as_root {
+            return Err(environment(
+                "the library would be loaded with privileges".to_owned(),
+                "start ffitrace as an ordinary user, or with `--as-root`",
+            ));
+        }
+        bridge.session().on_stuck(|time| {
+            super::watch::stuck();
+            eprintln!(
+                "ffitrace: who takes the accesses (the file of --events, if there is one) has not \
+                 moved for {} s; native code waits for it and goes on when it does",
+                time.as_secs()
+            );
+        });
         // Asked for here, before anything is done, whether the recorder can at all.
         let asked = bridge.session().stop_at_first(options.stop_at_first);
         asked.map_err(BridgeError::from)?;
@@ -116,9 +132,29 @@ impl Engine for Tracing {
 
 /// Why the recorder is not a better one, and what it does not see.
 pub(super) fn note(bridge: &Bridge) -> Option<String> {
-    let fallback = bridge.fallback().map(str::to_owned);
+    let fallback = bridge.fallback().map(one_line);
     match (fallback, bridge.blind_spot()) {
         (Some(fallback), Some(blind)) => Some(format!("{fallback}; {blind}")),
         (fallback, blind) => fallback.or(blind),
+    }
+}
+
+/// A reason may carry lines of the verifier's log.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" | ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn a_reason_is_one_line() {
+        assert_eq!(one_line("no ebpf: get it"), "no ebpf: get it");
+        assert_eq!(
+            one_line("rejected:\n  3: (07) r1 += 8\n\nR1 invalid\n"),
+            "rejected: | 3: (07) r1 += 8 | R1 invalid"
+        );
     }
 }

@@ -29,7 +29,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{CallRecord, Counters, kind};
 
-use super::maps::{CALLS, CallState, Current, Slot, count};
+use super::maps::{CALLS, CallState, Current, count};
 
 /// First instruction of a probed function.
 #[uprobe]
@@ -38,7 +38,7 @@ fn call_enter(ctx: ProbeContext) -> u32 {
         return 0;
     };
     // SAFETY: `counters` is a live map value.
-    unsafe { count(&raw mut (*current.counters).calls_entered) };
+    unsafe { count(&raw mut (*current.counters()).calls_entered) };
     // SAFETY: the context of a uprobe is the thread's registers.
     let regs = unsafe { &*ctx.regs };
     // SAFETY: has no precondition.
@@ -67,8 +67,8 @@ fn call_enter(ctx: ProbeContext) -> u32 {
                 // counted as lost rather than reported wrongly.
                 // SAFETY: `counters` is a live map value.
                 unsafe {
-                    count(&raw mut (*current.counters).other_emitted);
-                    count(&raw mut (*current.counters).other_dropped);
+                    count(&raw mut (*current.counters()).other_emitted);
+                    count(&raw mut (*current.counters()).other_dropped);
                 }
                 return 0;
             }
@@ -86,7 +86,7 @@ fn call_return(ctx: RetProbeContext) -> u32 {
         return 0;
     };
     // SAFETY: `counters` is a live map value.
-    unsafe { count(&raw mut (*current.counters).calls_returned) };
+    unsafe { count(&raw mut (*current.counters()).calls_returned) };
     // SAFETY: the context of a uretprobe is the thread's registers.
     let regs = unsafe { &*ctx.regs };
     let Some(state) = CALLS.get_ptr_mut(current.tid) else {
@@ -120,10 +120,10 @@ fn call_return(ctx: RetProbeContext) -> u32 {
 /// Writes the record of an outermost call.
 #[inline(always)]
 fn write<C: EbpfContext>(ctx: &C, current: &Current, kind: u16, sp: u64, values: [u64; 6]) {
-    let counters: *mut Counters = current.counters;
+    let counters: *mut Counters = current.counters();
     // SAFETY: `counters` is a live map value.
     unsafe { count(&raw mut (*counters).other_emitted) };
-    let Some(slot) = Slot::<CallRecord>::reserve() else {
+    let Some(slot) = current.reserve::<CallRecord>() else {
         // SAFETY: as above.
         unsafe { count(&raw mut (*counters).other_dropped) };
         aya_log_ebpf::warn!(ctx, "ring full: call record dropped");

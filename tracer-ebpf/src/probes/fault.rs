@@ -24,7 +24,7 @@ use tracer_ebpf::{
     FaultRecord, KernelFaultRecord, KnownFaultRecord, KnownSite, Regs, TouchRecord, kind,
 };
 
-use super::maps::{Current, Slot, count, known, marker};
+use super::maps::{Current, count};
 
 /// Longest x86 instruction, in bytes (Intel SDM volume 2, 2.3.11).
 const MAX_INSN: u64 = 15;
@@ -39,24 +39,24 @@ const TRAP_FLAG: u64 = 1 << 8;
 #[btf_tracepoint(function = "page_fault_user")]
 fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
     let addr: u64 = ctx.arg(0);
-    let Some(current) = Current::traced(|session| session.is_native(addr)) else {
+    let Some(current) = Current::touching(addr) else {
         return 0;
     };
     let regs: *const pt_regs = ctx.arg(1);
     let error: u64 = ctx.arg(2);
 
     // SAFETY: `counters` is a live map value.
-    unsafe { count(&raw mut (*current.counters).emitted) };
+    unsafe { count(&raw mut (*current.counters()).emitted) };
     // SAFETY: `regs` is the tracepoint's argument, read inside the structure.
     let (rip, flags) = unsafe { ((*regs).rip, (*regs).eflags) };
     if flags & TRAP_FLAG == 0
-        && let Some(site) = known(rip)
+        && let Some(site) = current.known(rip)
     {
         return known_fault(&ctx, &current, site, regs);
     }
-    let Some(slot) = Slot::<FaultRecord>::reserve() else {
+    let Some(slot) = current.reserve::<FaultRecord>() else {
         // SAFETY: as above.
-        unsafe { count(&raw mut (*current.counters).dropped) };
+        unsafe { count(&raw mut (*current.counters()).dropped) };
         aya_log_ebpf::warn!(&ctx, "ring full: fault at {:x} dropped", addr);
         return 0;
     };
@@ -70,7 +70,7 @@ fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
         (*record).depth = current.depth((*regs).rsp);
         copy_regs(regs, &raw mut (*record).regs);
         // A jump into the arena: reading there would fault again, on the native view.
-        let len = if current.session.is_arena(rip) {
+        let len = if current.traced.session.is_arena(rip) {
             (*record).insn = [0; MAX_INSN as usize];
             0
         } else {
@@ -92,9 +92,9 @@ fn known_fault(
 ) -> i32 {
     let addr: u64 = ctx.arg(0);
     let error: u64 = ctx.arg(2);
-    let Some(slot) = Slot::<KnownFaultRecord>::reserve() else {
+    let Some(slot) = current.reserve::<KnownFaultRecord>() else {
         // SAFETY: `counters` is a live map value.
-        unsafe { count(&raw mut (*current.counters).dropped) };
+        unsafe { count(&raw mut (*current.counters()).dropped) };
         aya_log_ebpf::warn!(ctx, "ring full: fault at {:x} dropped", addr);
         return 0;
     };
@@ -119,7 +119,7 @@ fn known_fault(
 #[btf_tracepoint(function = "page_fault_kernel")]
 fn page_fault_kernel(ctx: BtfTracePointContext) -> i32 {
     let addr: u64 = ctx.arg(0);
-    let Some(current) = Current::traced(|session| session.is_native(addr)) else {
+    let Some(current) = Current::touching(addr) else {
         return 0;
     };
     let error: u64 = ctx.arg(2);
@@ -127,15 +127,15 @@ fn page_fault_kernel(ctx: BtfTracePointContext) -> i32 {
     // pointer.
     let user = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const pt_regs;
     // SAFETY: as above, a load inside the structure.
-    if unsafe { (*user).rip } == marker() {
+    if unsafe { (*user).rip } == current.traced.marker {
         return touch(&ctx, &current, user);
     }
 
     // SAFETY: `counters` is a live map value.
-    unsafe { count(&raw mut (*current.counters).other_emitted) };
-    let Some(slot) = Slot::<KernelFaultRecord>::reserve() else {
+    unsafe { count(&raw mut (*current.counters()).other_emitted) };
+    let Some(slot) = current.reserve::<KernelFaultRecord>() else {
         // SAFETY: as above.
-        unsafe { count(&raw mut (*current.counters).other_dropped) };
+        unsafe { count(&raw mut (*current.counters()).other_dropped) };
         aya_log_ebpf::warn!(&ctx, "ring full: kernel fault at {:x} dropped", addr);
         return 0;
     };
@@ -158,10 +158,10 @@ fn page_fault_kernel(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn touch(ctx: &BtfTracePointContext, current: &Current, user: *const pt_regs) -> i32 {
     // SAFETY: `counters` is a live map value.
-    unsafe { count(&raw mut (*current.counters).emitted) };
-    let Some(slot) = Slot::<TouchRecord>::reserve() else {
+    unsafe { count(&raw mut (*current.counters()).emitted) };
+    let Some(slot) = current.reserve::<TouchRecord>() else {
         // SAFETY: as above.
-        unsafe { count(&raw mut (*current.counters).dropped) };
+        unsafe { count(&raw mut (*current.counters()).dropped) };
         aya_log_ebpf::warn!(ctx, "ring full: a touch of a system call dropped");
         return 0;
     };

@@ -8,17 +8,21 @@
 //! processors and the loader share them, so counters change by atomic instructions only.
 #![allow(unsafe_code)]
 
-use core::arch::asm;
+use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::{
     Global,
-    helpers::{bpf_get_current_pid_tgid, bpf_ringbuf_reserve, bpf_ringbuf_submit},
-    macros::map,
-    maps::{Array, LruHashMap, RingBuf},
+    btf_maps::{self, ArrayOfMaps},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_ringbuf_reserve, bpf_ringbuf_submit,
+        generated::bpf_get_current_task_btf,
+    },
+    macros::{btf_map, map},
+    maps::{Array, HashMap, LruHashMap},
 };
 use tracer_ebpf::{
-    Counters, Guests, KNOWN_SITES, KnownSite, LAYOUT_VERSION, MAX_GUESTS, RING_BYTES, RecordHeader,
-    Session,
+    Counters, KnownSite, LAYOUT_VERSION, MAPPABLE, MAX_SESSIONS, PAGE_BYTES, RecordHeader, Shared,
+    Traced, Window,
 };
 
 /// Threads whose nesting is remembered; beyond that, the one unused for longest is forgotten.
@@ -28,43 +32,40 @@ const MAX_THREADS: u32 = 16384;
 /// a wake-up here would cost an interrupt for each access.
 const NO_WAKEUP: u64 = 1;
 
-#[map]
-static RECORDS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+/// The model of a ring that the verifier is shown. Those of the sessions are larger.
+type Ring = btf_maps::RingBuf<u8, PAGE_BYTES>;
 
-/// `BPF_F_MMAPABLE`: the traced process maps the map's memory.
-const MAPPABLE: u32 = 1 << 10;
+/// The ring of each session.
+#[btf_map]
+static RINGS: ArrayOfMaps<Ring, MAX_SESSIONS> = ArrayOfMaps::new();
 
-#[map]
-static GUESTS: Array<Guests> = Array::with_max_entries(1, MAPPABLE);
+type SharedMap = btf_maps::Array<Shared, 1, { MAPPABLE as usize }>;
 
-/// Sites that the traced process has listed: see [`KnownSite`].
-#[map]
-static KNOWN: Array<u64> = Array::with_max_entries(KNOWN_SITES as u32, MAPPABLE);
+/// What each session shares with its process.
+#[btf_map]
+static SHARED: ArrayOfMaps<SharedMap, MAX_SESSIONS> = ArrayOfMaps::new();
 
-/// Mapped by the loader, which reads it at the beginning and the end of each call.
+/// Sessions whose process has not made an access yet, by process id.
 #[map]
-static COUNTERS: Array<Counters> = Array::with_max_entries(1, MAPPABLE);
+static JOINING: HashMap<u32, Traced> = HashMap::with_max_entries(MAX_SESSIONS as u32, 0);
+
+/// Sessions by memory.
+#[map]
+static MEMORIES: HashMap<u64, Traced> = HashMap::with_max_entries(MAX_SESSIONS as u32, 0);
+
+/// Where all arenas are.
+#[map]
+static WINDOW: Array<Window> = Array::with_max_entries(1, 0);
 
 /// Where each thread is, in terms of probed functions. Least recently used goes first, so threads
 /// that ended inside a call need no cleaning.
 #[map]
 pub(super) static CALLS: LruHashMap<u32, CallState> = LruHashMap::with_max_entries(MAX_THREADS, 0);
 
-/// Id of the traced process. The verifier knows the value.
+/// Offset of `mm` in the kernel's `task_struct`. The verifier knows the value, and so that what is
+/// loaded there is a pointer to an `mm_struct`.
 #[unsafe(no_mangle)]
-static PROCESS: Global<u32> = Global::new(0);
-
-/// Arena of the traced process. The verifier knows it too: a look-up for each fault would cost as
-/// much as the record.
-#[unsafe(no_mangle)]
-static SESSION: Global<Session> = Global::new(Session {
-    arena_base: 0,
-    arena_len: 0,
-});
-
-/// Where the dispatcher of system calls has touches recorded; see `tracer_ebpf::names::MARKER`.
-#[unsafe(no_mangle)]
-static MARKER: Global<u64> = Global::new(0);
+static MM_OFFSET: Global<u64> = Global::new(0);
 
 /// The outermost probed call of one thread.
 #[repr(C)]
@@ -82,33 +83,63 @@ pub(super) struct CallState {
 pub(super) struct Current {
     /// Kernel thread id.
     pub(super) tid: u32,
-    /// Arena of the process.
-    pub(super) session: Session,
-    /// Totals of what is traced.
-    pub(super) counters: *mut Counters,
+    /// The session that its memory belongs to.
+    pub(super) traced: Traced,
+    /// What the session shares with its process.
+    shared: *mut Shared,
+    /// The session's ring.
+    ring: *mut c_void,
 }
 
 impl Current {
-    /// The current process, if it is traced and `wanted` says so of its session. What is not
-    /// wanted, among it almost all page faults of all processes, costs a comparison.
+    /// The current process, if it is traced and `addr` is in its native view. What is not, among
+    /// it almost all page faults of all processes, costs two comparisons.
     #[inline(always)]
-    pub(super) fn traced(wanted: impl FnOnce(&Session) -> bool) -> Option<Self> {
-        let session = SESSION.load();
-        if !wanted(&session) {
+    pub(super) fn touching(addr: u64) -> Option<Self> {
+        let window = WINDOW.get_ptr(0)?;
+        // SAFETY: a live map value; each word is read once.
+        let (low, high) = unsafe {
+            (
+                (&raw const (*window).low).read_volatile(),
+                (&raw const (*window).high).read_volatile(),
+            )
+        };
+        if addr < low || addr >= high {
             return None;
         }
+        Current::traced(|traced| traced.session.is_native(addr))
+    }
+
+    /// The current process, if it is traced and `wanted` says so of its session.
+    #[inline(always)]
+    pub(super) fn traced(wanted: impl FnOnce(&Traced) -> bool) -> Option<Self> {
         let id = bpf_get_current_pid_tgid();
         let (process, tid) = ((id >> 32) as u32, id as u32);
-        if process != PROCESS.load() && !is_guest(process) {
+        let memory = memory();
+        let traced = match MEMORIES.get_ptr(memory) {
+            // SAFETY: a live map value, which is not changed while it is listed.
+            Some(traced) => unsafe { *traced },
+            None => join(process, memory)?,
+        };
+        if !wanted(&traced) {
             return None;
         }
-        // An array has all its elements from the start.
-        let counters = COUNTERS.get_ptr_mut(0)?;
+        // Of a session that is just ending one may be gone.
+        let shared = SHARED.get_value_ptr_mut(traced.slot, &0)?;
+        let ring: *const Ring = RINGS.get(traced.slot)?;
         Some(Current {
             tid,
-            session,
-            counters,
+            traced,
+            shared,
+            ring: ring.cast_mut().cast(),
         })
+    }
+
+    /// The session's totals.
+    #[inline(always)]
+    pub(super) fn counters(&self) -> *mut Counters {
+        // SAFETY: a live map value, and a field of it.
+        unsafe { &raw mut (*self.shared).counters }
     }
 
     /// The header of a record of this thread.
@@ -124,14 +155,11 @@ impl Current {
     /// How many probed functions the thread is in, given its stack pointer.
     #[inline(always)]
     pub(super) fn depth(&self, sp: u64) -> u32 {
-        // SAFETY: `counters` is a live map value; the reads may race with other processors,
-        // which at worst costs the look-up below.
-        let (entered, returned) = unsafe {
-            (
-                (*self.counters).calls_entered,
-                (*self.counters).calls_returned,
-            )
-        };
+        let counters = self.counters();
+        // SAFETY: a live map value; the reads may race with other processors, which at worst costs
+        // the look-up below.
+        let (entered, returned) =
+            unsafe { ((*counters).calls_entered, (*counters).calls_returned) };
         if entered == returned {
             return 0;
         }
@@ -148,44 +176,59 @@ impl Current {
             None => 0,
         }
     }
-}
 
-/// Whether the process shares the memory of the only traced one, which lists it. For all others
-/// this is one load.
-#[inline(always)]
-fn is_guest(process: u32) -> bool {
-    let Some(guests) = GUESTS.get_ptr(0) else {
-        return false;
-    };
-    // SAFETY: a live map value. The traced process writes it meanwhile, one word at a time: the
-    // loads are volatile, so each is made once.
-    unsafe {
-        if (&raw const (*guests).active).read_volatile() == 0 {
-            return false;
-        }
-        let listed = (&raw const (*guests).processes).cast::<u32>();
-        for index in 0..MAX_GUESTS {
-            if listed.add(index).read_volatile() == process {
-                return true;
-            }
+    /// The site at `ip`, if the process has listed it.
+    #[inline(always)]
+    pub(super) fn known(&self, ip: u64) -> Option<KnownSite> {
+        // SAFETY: a live map value and a word in it, `cell` being below the length; the process
+        // changes a word as a whole, and it is read once.
+        let word = unsafe {
+            let table = (&raw const (*self.shared).known).cast::<u64>();
+            table.add(KnownSite::cell(ip)).read_volatile()
+        };
+        let site = KnownSite::from_word(word);
+        (site.ip() == ip).then_some(site)
+    }
+
+    /// Reserves room for a record in the session's ring, or says that it is full.
+    #[inline(always)]
+    pub(super) fn reserve<T>(&self) -> Option<Slot<T>> {
+        const { assert!(align_of::<T>() <= 8) };
+        // SAFETY: `ring` is a ring buffer that the look-up returned; the kernel returns null or
+        // `size_of::<T>()` bytes aligned to 8.
+        let slot = unsafe { bpf_ringbuf_reserve(self.ring, size_of::<T>() as u64, 0) };
+        if slot.is_null() {
+            None
+        } else {
+            Some(Slot(slot.cast()))
         }
     }
-    false
 }
 
-/// The site at `ip`, if the traced process has listed it.
+/// Kernel address of the current thread's memory.
 #[inline(always)]
-pub(super) fn known(ip: u64) -> Option<KnownSite> {
-    let word = KNOWN.get_ptr(KnownSite::cell(ip) as u32)?;
-    // SAFETY: a live map value, which the traced process changes as a whole; read once.
-    let site = KnownSite::from_word(unsafe { word.read_volatile() });
-    (site.ip() == ip).then_some(site)
+fn memory() -> u64 {
+    // SAFETY: the helper returns the current task, with its type; the verifier allows the load
+    // only where that type has a field there.
+    unsafe {
+        let task = bpf_get_current_task_btf() as *const u8;
+        task.add(MM_OFFSET.load() as usize)
+            .cast::<u64>()
+            .read_volatile()
+    }
 }
 
-/// The address behind the dispatcher's marking system call.
+/// The first access of a process with a session: from now on it is known by its memory, which
+/// processes that it makes by `vfork` share and later ones of the same id do not.
 #[inline(always)]
-pub(super) fn marker() -> u64 {
-    MARKER.load()
+fn join(process: u32, memory: u64) -> Option<Traced> {
+    // SAFETY: a live map value, which is not changed while it is listed.
+    let traced = unsafe { *JOINING.get_ptr(process)? };
+    // Where it fails, the next access tries again.
+    if MEMORIES.insert(memory, traced, 0).is_ok() {
+        let _ = JOINING.remove(process);
+    }
+    Some(traced)
 }
 
 /// Adds 1 to a counter.
@@ -206,26 +249,6 @@ pub(super) unsafe fn count(counter: *mut u64) {
 pub(super) struct Slot<T>(*mut T);
 
 impl<T> Slot<T> {
-    /// Reserves room, or says that the ring is full.
-    #[inline(always)]
-    pub(super) fn reserve() -> Option<Self> {
-        const { assert!(align_of::<T>() <= 8) };
-        // SAFETY: `RECORDS` is a ring buffer; the kernel returns null or `size_of::<T>()` bytes
-        // aligned to 8.
-        let slot = unsafe {
-            bpf_ringbuf_reserve(
-                (&raw const RECORDS).cast_mut().cast(),
-                size_of::<T>() as u64,
-                0,
-            )
-        };
-        if slot.is_null() {
-            None
-        } else {
-            Some(Slot(slot.cast()))
-        }
-    }
-
     /// The record, uninitialised: write every field.
     #[inline(always)]
     pub(super) fn get(&self) -> *mut T {

@@ -115,11 +115,6 @@ pub(crate) trait Recorder: Send {
         None
     }
 
-    /// Where the recorder looks for processes that share this one's memory, or null.
-    fn guests(&self) -> *mut tracer_ebpf::Guests {
-        std::ptr::null_mut()
-    }
-
     /// Where the recorder looks for sites that it needs to say less of, or null.
     fn known(&self) -> *mut [u64; tracer_ebpf::KNOWN_SITES] {
         std::ptr::null_mut()
@@ -133,6 +128,16 @@ pub(crate) trait Recorder: Send {
     /// # Errors
     /// Where the counters cannot be read.
     fn emitted(&self) -> Result<Emitted, BackendError>;
+
+    /// A copy of the socket of the agent that records, if one does.
+    fn agent_socket(&self) -> Option<std::os::fd::OwnedFd> {
+        None
+    }
+
+    /// Why nothing is recorded any more, if the recorder knows that.
+    fn gone(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Called on the thread that is about to run native code.
     ///

@@ -204,15 +204,9 @@ impl Dispatched<'_> {
                 return spawn::spawn(self, frame, special, moved);
             }
             Special::Execve | Special::Execveat => {
-                if block.guest.get() {
-                    self.engine.guests().remove(safe::process_id(safe));
-                }
                 // The new program inherits the mask that native code believes in.
                 let mask = signal_calls::believed(block, frame);
                 self.make(frame, Some(&moved), mask, None);
-                if block.guest.get() {
-                    self.engine.guests().add(safe::process_id(safe));
-                }
                 return;
             }
             Special::Exit => return exit::thread(self, frame),

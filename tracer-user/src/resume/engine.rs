@@ -35,7 +35,6 @@ use super::{
     ends::EndRequests,
     exit, gate,
     guard::Guard,
-    guests::Guests,
     install,
     known::{Known, Table},
     other_crash::OtherCrash,
@@ -129,7 +128,6 @@ pub(crate) struct Engine {
     /// Faults that the handler resumed in this session and left to the kernel to record.
     pub handled: AtomicU64,
     touches: AtomicU64,
-    guests: Guests,
     /// Sites that the kernel's part is told of.
     pub(crate) known: Known,
     /// Kernel id of the thread that has the native view open, or is about to; 0 if none.
@@ -157,8 +155,6 @@ pub(crate) struct Lent {
     pub kernel_ring: Option<RingView>,
     /// What is live.
     pub shadow: Option<ShadowView>,
-    /// Where the kernel's part looks for processes that share this one's memory, or null.
-    pub guests: *mut tracer_ebpf::Guests,
     /// Where the kernel's part looks for sites that it needs to say less of, or null.
     pub known: *mut Table,
     /// Pipe that wakes who drains the rings; writing to it does not block.
@@ -226,7 +222,6 @@ impl Engine {
             foreign: AtomicU64::new(0),
             handled: AtomicU64::new(0),
             touches: AtomicU64::new(0),
-            guests: Guests::new(),
             known: Known::new(),
             step_owner: AtomicU32::new(0),
             roster: Roster::new()?,
@@ -270,7 +265,6 @@ impl Engine {
             recording: Recording::Off,
             kernel_ring: None,
             shadow: None,
-            guests: std::ptr::null_mut(),
             known: std::ptr::null_mut(),
             drain_fd: -1,
             hot: None,
@@ -306,7 +300,6 @@ impl Engine {
         self.kernel_ring
             .store(leak(lent.kernel_ring), Ordering::Release);
         self.shadow.store(leak(lent.shadow), Ordering::Release);
-        self.guests.lend(lent.guests);
         self.known.lend(lent.known);
         self.drain_fd.store(lent.drain_fd, Ordering::Relaxed);
         self.recording
@@ -383,10 +376,5 @@ impl Engine {
     /// A number for a touch. Async-signal-safe.
     pub(super) fn next_touch(&self) -> u64 {
         self.touches.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Processes that share this one's memory. Async-signal-safe.
-    pub(super) fn guests(&self) -> &Guests {
-        &self.guests
     }
 }

@@ -27,7 +27,6 @@ mod finish;
 pub mod frame;
 pub(crate) mod gate;
 mod guard;
-mod guests;
 mod hot;
 mod install;
 mod interlude;

@@ -148,7 +148,6 @@ pub(super) fn spawn(
         start(dispatched, &moved, child)
     };
     if guest && result > 0 {
-        dispatched.engine.guests().remove(result as i32);
         // The guest used this thread's place in the roster.
         dispatched.engine.enter_handler(safe);
     }
@@ -263,11 +262,7 @@ unsafe extern "C" fn begin(launch: *mut Launch) -> ! {
     block_ref.dispatch(safe);
     thread::adopt(safe, block, block_ref.guest.get());
     if block_ref.guest.get() {
-        let process = safe::process_id(safe);
-        block_ref.process.set(process);
-        if let Some(engine) = Engine::get() {
-            engine.guests().add(process);
-        }
+        block_ref.process.set(safe::process_id(safe));
     }
     if let Some(engine) = Engine::get() {
         if !block_ref.guest.get() {

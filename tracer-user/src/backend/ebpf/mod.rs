@@ -1,139 +1,110 @@
-//! The kernel's recorder: loads the eBPF programs for this process, and reads what they write.
+//! The kernel's recorder: what this process maps of its session, and who keeps the programs.
 //!
 //! ```text
-//!  Ebpf::open ──► object (embedded, or $FFITRACE_BPF_OBJECT) ──► load, verify
-//!             ──► map COUNTERS, GUESTS, KNOWN ──► attach page_fault_{user,kernel}
-//!  probe_function ──► call_enter, call_return at a function of a library, this process only
-//!  drain ◄── RECORDS ring, in order              ring_view ──► how full, for the signal handler
-//!  drop  ──► everything detached
+//!  Ebpf::open ──► keeper: this process itself, if it may load programs       programs.rs
+//!             │           or an agent that may, through its socket           ../../agent/
+//!             └─► ring and shared pages, mapped from what the keeper gave    ring.rs, shared.rs
+//!  probe_function ──► keeper: call_enter, call_return at a function          probes.rs
+//!  drain ◄── ring, in order              ring_view ──► how full, for the signal handler
+//!  drop  ──► session closed
 //! ```
 //!
 //! The object is committed, since the users' toolchain cannot build it; `cargo xtask build-ebpf`
 //! does.
 
-mod counters;
+mod btf;
 mod error;
-mod lent;
 mod log;
 mod object;
 mod probes;
+mod programs;
 mod prologue;
 mod recorder;
 mod ring;
+mod shared;
 mod unwinding;
 
+use std::fs::File;
 use std::os::fd::AsFd as _;
-use std::time::{Duration, Instant};
+use std::path::Path;
 
-use aya::EbpfLoader;
-use aya::maps::{MapData, RingBuf};
-use aya::programs::BtfTracePoint;
-use tracer_ebpf::{Counters, Guests, KNOWN_SITES, RING_BYTES, Session, names};
+use tracer_ebpf::{Counters, KNOWN_SITES, RING_BYTES, Session};
 
 pub use error::EbpfError;
-use object::{array, check_preconditions, kernel_types, object, program, take_map};
-use probes::Probe;
 pub use probes::Returns;
+pub(crate) use probes::Target;
+pub(crate) use programs::{Programs, SessionFiles};
 pub(crate) use recorder::Kernel;
+pub(crate) use ring::Ring;
 pub use ring::RingView;
+pub(crate) use shared::SharedPages;
 
-use crate::resume::gate;
+use crate::{
+    agent::{self, Connection},
+    host::facts,
+    resume::gate,
+};
 
-/// Longest wait for a record that another thread is just writing. It takes that thread well under
-/// a microsecond, unless the machine takes its processor away.
-const MAX_BUSY: Duration = Duration::from_millis(100);
-
-/// A [`Session`] as a constant of the programs. (`aya::Pod` cannot be implemented here for a foreign type.)
-type SessionWords = [u64; 2];
+/// Who keeps the programs of a session.
+enum Keeper {
+    /// This process.
+    Own(Box<Programs>, u32),
+    /// An agent.
+    Agent(Connection),
+}
 
 /// The eBPF recorder of this process.
 pub struct Ebpf {
-    programs: aya::Ebpf,
-    records: RingBuf<MapData>,
-    pages: ring::RingPages,
-    guests: lent::LentMap<Guests>,
-    known: lent::LentMap<[u64; KNOWN_SITES]>,
-    counters: counters::CounterPage,
-    /// Process id as the kernel knows it.
-    process: u32,
-    probes: Vec<Probe>,
-    probes_loaded: bool,
-    logger: Option<log::Logger>,
+    ring: ring::Ring,
+    shared: shared::SharedPages,
+    keeper: Keeper,
 }
 
 impl std::fmt::Debug for Ebpf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ebpf")
-            .field("process", &self.process)
-            .field("ring", &self.pages.view())
-            .field("probes", &self.probes.len())
+            .field("ring", &self.ring.view())
             .finish_non_exhaustive()
     }
 }
 
 impl Ebpf {
-    /// Loads the programs and lets them record what this process does to the arena of `session`.
+    /// Has what this process does to the arena of `session` recorded from now on.
     ///
     /// # Errors
     ///
     /// Whatever this host or process lacks, with its remedy.
     pub fn open(session: Session) -> Result<Ebpf, EbpfError> {
-        check_preconditions()?;
-        let process = std::process::id();
-        let words = bytemuck::cast::<Session, SessionWords>(session);
-        let types = kernel_types()?;
-        let object = object()?;
-
-        let level = log::level();
-        let level_byte = level.map_or(0, |level| level as u8);
-        let mut programs = EbpfLoader::new()
-            .override_global(names::PROCESS, &process, true)
-            .override_global(names::SESSION, &words, true)
-            .override_global(names::MARKER, &gate::marked(), true)
-            .override_global(aya_log::LEVEL, &level_byte, false)
-            .load(&object)
-            .map_err(EbpfError::from_open)?;
-        let logger = match level {
-            Some(_) => log::Logger::init_with_logger(&mut programs, log::ToTracing)
-                .inspect_err(|error| tracing::warn!("no log lines of the eBPF programs: {error}"))
-                .ok(),
-            None => None,
-        };
-
-        let records = RingBuf::try_from(take_map(&mut programs, names::RECORDS)?)
-            .map_err(|error| EbpfError::from_map(names::RECORDS, error))?;
-        let pages = ring::RingPages::map(records.as_fd(), u64::from(RING_BYTES))
-            .map_err(|error| EbpfError::from_map(names::RECORDS, error.into()))?;
-        let guests = lent::LentMap::map(array(&mut programs, names::GUESTS)?)
-            .map_err(|error| EbpfError::from_map(names::GUESTS, error.into()))?;
-        let known = lent::LentMap::map(array(&mut programs, names::KNOWN)?)
-            .map_err(|error| EbpfError::from_map(names::KNOWN, error.into()))?;
-        let counters = counters::CounterPage::map(array(&mut programs, names::COUNTERS)?)
-            .map_err(|error| EbpfError::from_map(names::COUNTERS, error.into()))?;
-
-        let probes = Vec::new();
-        let mut ebpf = Ebpf {
-            programs,
-            records,
-            pages,
-            guests,
-            known,
-            counters,
-            process,
-            probes,
-            probes_loaded: false,
-            logger,
-        };
-        for name in [names::PAGE_FAULT_USER, names::PAGE_FAULT_KERNEL] {
-            let program: &mut BtfTracePoint = program(&mut ebpf.programs, name)?;
-            program
-                .load(name, &types)
-                .map_err(|error| EbpfError::from_load(name, error))?;
-            program
-                .attach()
-                .map_err(|error| EbpfError::from_attach(name, error))?;
+        let privileged = facts::Capabilities::effective()
+            .missing_for_ebpf()
+            .is_empty();
+        if let Some(agent) = agent::connection(privileged)? {
+            object::check_process()?;
+            let files = agent.open(session, gate::marked(), RING_BYTES)?;
+            return Ebpf::map(&files, Keeper::Agent(agent));
         }
-        Ok(ebpf)
+        let mut programs = Box::new(Programs::load()?);
+        let process = std::process::id();
+        let (slot, files) = programs.open(process, session, gate::marked(), RING_BYTES)?;
+        Ebpf::map(&files, Keeper::Own(programs, slot))
+    }
+
+    /// The connection to the agent that keeps the programs, if one does.
+    pub fn agent(&self) -> Option<&Connection> {
+        match &self.keeper {
+            Keeper::Own(..) => None,
+            Keeper::Agent(agent) => Some(agent),
+        }
+    }
+
+    fn map(files: &SessionFiles, keeper: Keeper) -> Result<Ebpf, EbpfError> {
+        let failed = |what| move |source| EbpfError::Mapping { what, source };
+        Ok(Ebpf {
+            ring: ring::Ring::map(files.ring.as_fd(), files.ring_bytes).map_err(failed("ring"))?,
+            shared: shared::SharedPages::map(files.shared.as_fd())
+                .map_err(failed("shared pages"))?,
+            keeper,
+        })
     }
 
     /// Hands every record that is in the ring at the time of the call to `each`, in order, and
@@ -141,57 +112,84 @@ impl Ebpf {
     ///
     /// A record that another thread is writing at this moment is waited for.
     pub fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
-        let view = self.pages.view();
-        let end = view.written();
-        let mut count = 0;
-        let mut waiting_since = None;
-        while view.read() < end {
-            if let Some(record) = self.records.next() {
-                each(&record);
-                count += 1;
-                waiting_since = None;
-                continue;
-            }
-            let since = *waiting_since.get_or_insert_with(Instant::now);
-            if since.elapsed() > MAX_BUSY {
-                // It stays in the ring for the next call, and the counters show that it is owed.
-                tracing::warn!("a record is reserved but not written after {MAX_BUSY:?}");
-                break;
-            }
-            std::thread::yield_now();
-        }
-        if let Some(logger) = &mut self.logger {
-            logger.flush();
+        let count = self.ring.drain(each);
+        if let Keeper::Own(programs, _) = &mut self.keeper {
+            programs.flush_log();
         }
         count
     }
 
     /// How full the ring is, readable in a signal handler.
     pub fn ring_view(&self) -> RingView {
-        self.pages.view()
-    }
-
-    /// The list of processes that share this one's memory, which the programs read.
-    pub fn guests(&self) -> *mut Guests {
-        self.guests.value()
+        self.ring.view()
     }
 
     /// The table of listed sites, which the programs read: words of [`tracer_ebpf::KnownSite`], or
     /// 0. Stays mapped for good.
     pub fn known(&self) -> *mut [u64; KNOWN_SITES] {
-        self.known.value()
+        self.shared.known()
     }
 
     /// Totals of this process since [`Ebpf::open`].
     pub fn counters(&self) -> Counters {
-        self.counters.read()
+        self.shared.counters()
+    }
+
+    /// Counts the calls of a function of this process, and records its outermost ones.
+    ///
+    /// `file_offset` is the offset of the function's first byte in the file `library`, `name` what
+    /// messages call it, `cookie` what its records carry. The file must be the one that is mapped.
+    ///
+    /// # Errors
+    ///
+    /// [`EbpfError::ProbeOnNop`] for a function that must not be probed, and whatever keeps the
+    /// kernel from probing; the recorder works on without this probe.
+    pub fn probe_function(
+        &mut self,
+        library: &Path,
+        file_offset: u64,
+        name: &str,
+        cookie: u64,
+        returns: Returns,
+    ) -> Result<(), EbpfError> {
+        let file = File::open(library).map_err(|source| EbpfError::ProbeLibrary {
+            function: name.to_owned(),
+            library: library.to_owned(),
+            source,
+        })?;
+        let target = Target {
+            file: &file,
+            file_offset,
+            name,
+            cookie,
+            returns,
+        };
+        match &mut self.keeper {
+            Keeper::Own(programs, slot) => programs.probe(*slot, &target),
+            Keeper::Agent(agent) => Ok(agent.probe(&target)?),
+        }
+    }
+
+    /// Removes all probes of functions.
+    pub fn unprobe(&mut self) {
+        match &mut self.keeper {
+            Keeper::Own(programs, slot) => programs.unprobe(*slot),
+            Keeper::Agent(agent) => {
+                if let Err(error) = agent.unprobe() {
+                    tracing::warn!("probes are not removed: {error}");
+                }
+            }
+        }
     }
 }
 
 impl Drop for Ebpf {
     fn drop(&mut self) {
-        // The others detach as their links drop with `self.programs`.
-        self.unprobe();
+        match &mut self.keeper {
+            Keeper::Own(programs, slot) => programs.close(*slot),
+            // Where it fails the agent is gone, and the session with it.
+            Keeper::Agent(agent) => drop(agent.close()),
+        }
     }
 }
 
@@ -205,10 +203,5 @@ mod tests {
         fn is_shared<T: Copy + Send + Sync>() {}
         is_send::<Ebpf>();
         is_shared::<RingView>();
-    }
-
-    #[test]
-    fn constants_have_the_size_of_their_types() {
-        assert_eq!(size_of::<SessionWords>(), size_of::<Session>());
     }
 }

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use aya::Btf;
-use aya::maps::{Map, MapData};
+use aya::maps::Map;
 
-use super::EbpfError;
+use super::{EbpfError, btf};
 use crate::host::facts;
 
 /// Environment variable with the path of an object to use instead of the embedded one.
@@ -14,6 +14,9 @@ const OBJECT_VARIABLE: &str = "FFITRACE_BPF_OBJECT";
 
 /// The committed object. The programs in it fit the record layout of this build: one workspace.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../tracer-ebpf/object/ffitrace.bpf.o");
+
+/// The kernel's account of its types.
+const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
 
 /// Oldest kernel with every helper that the programs use.
 const MIN_KERNEL: (u32, u32) = (5, 15);
@@ -30,6 +33,11 @@ pub(super) fn check_preconditions() -> Result<(), EbpfError> {
             missing: missing.join(" and "),
         });
     }
+    check_process()
+}
+
+/// What a process needs that an agent records for.
+pub(super) fn check_process() -> Result<(), EbpfError> {
     match facts::in_initial_pid_namespace() {
         Ok(true) => Ok(()),
         // Without /proc it cannot be known, and a wrong process id would record nothing.
@@ -45,6 +53,14 @@ pub(super) fn kernel_types() -> Result<Btf, EbpfError> {
             reason: format!("{error}{}", source.unwrap_or_default()),
         }
     })
+}
+
+/// Offset in bytes of a field of the kernel's `task_struct`.
+pub(super) fn member_of_task(member: &str) -> Result<u64, EbpfError> {
+    let no_btf = |reason: String| EbpfError::NoBtf { reason };
+    let types = std::fs::read(KERNEL_TYPES).map_err(|error| no_btf(error.to_string()))?;
+    btf::member_offset(&types, "task_struct", member)
+        .ok_or_else(|| no_btf(format!("it has no `{member}` in `task_struct`")))
 }
 
 /// The object to load.
@@ -63,16 +79,6 @@ pub(super) fn take_map(programs: &mut aya::Ebpf, name: &'static str) -> Result<M
     programs.take_map(name).ok_or_else(|| EbpfError::Object {
         reason: format!("it has no map `{name}`"),
     })
-}
-
-/// Takes an array map out of the loaded object.
-pub(super) fn array(programs: &mut aya::Ebpf, name: &'static str) -> Result<MapData, EbpfError> {
-    match take_map(programs, name)? {
-        Map::Array(array) => Ok(array),
-        _ => Err(EbpfError::Object {
-            reason: format!("its map `{name}` is no array"),
-        }),
-    }
 }
 
 /// A program of the loaded object.

@@ -1,13 +1,14 @@
 //! Probes of functions: the kernel marks their calls in the ring, in this process only.
 //!
 //! ```text
-//!  probe_function ─► may it be probed, and where? (prologue, unwinding) ─► call_enter
-//!                                                     Returns::Seen     ─► call_return
+//!  Programs::probe ─► may it be probed, and where? (prologue) ─► call_enter
+//!                                              Returns::Seen  ─► call_return
 //!  unprobe ◄─ both detached
 //! ```
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -16,7 +17,7 @@ use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkI
 use tracer_ebpf::names;
 
 use super::object::program;
-use super::{Ebpf, EbpfError, prologue, unwinding};
+use super::{EbpfError, Programs, prologue, unwinding};
 
 /// A probed function.
 pub(super) struct Probe {
@@ -44,95 +45,106 @@ impl Returns {
     }
 }
 
-impl Ebpf {
-    /// Counts the calls of a function of this process, and records its outermost ones.
-    ///
-    /// `file_offset` is the offset of the function's first byte in the file `library`, `name` what
-    /// messages call it, `cookie` what its records carry. The file must be the one that is mapped.
+/// A function to be probed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    /// The library's file.
+    pub(crate) file: &'a File,
+    /// Offset of the function's first byte in the file.
+    pub(crate) file_offset: u64,
+    /// What messages call the function.
+    pub(crate) name: &'a str,
+    /// What its records carry.
+    pub(crate) cookie: u64,
+    /// Whether its returns are to be seen.
+    pub(crate) returns: Returns,
+}
+
+impl Programs {
+    /// Counts the calls of a function in the process of a session, and records its outermost ones.
     ///
     /// # Errors
     ///
     /// [`EbpfError::ProbeOnNop`] for a function that must not be probed, and whatever keeps the
-    /// kernel from probing; the recorder works on without this probe.
-    pub fn probe_function(
-        &mut self,
-        library: &Path,
-        file_offset: u64,
-        name: &str,
-        cookie: u64,
-        returns: Returns,
-    ) -> Result<(), EbpfError> {
-        let offset = file_offset + probe_offset(library, file_offset, name)?;
-        if !self.probes_loaded {
-            for program_name in [names::CALL_ENTER, names::CALL_RETURN] {
-                let program: &mut UProbe = program(&mut self.programs, program_name)?;
+    /// kernel from probing; the session goes on without this probe.
+    pub(crate) fn probe(&mut self, slot: u32, target: &Target<'_>) -> Result<(), EbpfError> {
+        let inside = probe_offset(target.file, target.file_offset, target.name)?;
+        let offset = target.file_offset + inside;
+        let (object, loaded) = self.object();
+        if !*loaded {
+            for name in [names::CALL_ENTER, names::CALL_RETURN] {
+                let program: &mut UProbe = program(object, name)?;
                 program
                     .load()
-                    .map_err(|error| EbpfError::from_load(program_name, error))?;
+                    .map_err(|error| EbpfError::from_load(name, error))?;
             }
-            self.probes_loaded = true;
+            *loaded = true;
         }
-        let enter = self.attach(names::CALL_ENTER, library, offset, name, cookie)?;
-        // Kept at once: should the second one fail, `unprobe` still finds the first.
-        self.probes.push(Probe { enter, leave: None });
-        if returns == Returns::Unseen {
+        let Some((process, _)) = self.session(slot) else {
             return Ok(());
-        }
-        let leave = self.attach(names::CALL_RETURN, library, offset, name, cookie);
-        match (leave, self.probes.last_mut()) {
-            (Ok(leave), Some(probe)) => {
-                probe.leave = Some(leave);
-                Ok(())
-            }
-            (Err(error), _) => {
-                if let Some(probe) = self.probes.pop() {
-                    self.detach(probe);
+        };
+        let enter = self.attach_probe(names::CALL_ENTER, process, offset, target)?;
+        let mut probe = Probe { enter, leave: None };
+        if target.returns == Returns::Seen {
+            match self.attach_probe(names::CALL_RETURN, process, offset, target) {
+                Ok(leave) => probe.leave = Some(leave),
+                Err(error) => {
+                    self.detach_probe(probe);
+                    return Err(error);
                 }
-                Err(error)
             }
-            (Ok(_), None) => Ok(()),
         }
+        if let Some((_, probes)) = self.session(slot) {
+            probes.push(probe);
+        }
+        Ok(())
     }
 
-    fn attach(
+    fn attach_probe(
         &mut self,
-        program_name: &'static str,
-        library: &Path,
+        name: &'static str,
+        process: u32,
         offset: u64,
-        function: &str,
-        cookie: u64,
+        target: &Target<'_>,
     ) -> Result<UProbeLinkId, EbpfError> {
-        let program: &mut UProbe = program(&mut self.programs, program_name)?;
+        let program: &mut UProbe = program(self.object().0, name)?;
         let point = UProbeAttachPoint {
             location: UProbeAttachLocation::AbsoluteOffset(offset),
-            cookie: Some(cookie),
+            cookie: Some(target.cookie),
         };
         // By its id, which is that of the first thread: a probe that belonged to the calling
         // thread would end with it. It fires in every thread of the process.
-        let scope = match std::num::NonZeroU32::new(self.process) {
+        let scope = match std::num::NonZeroU32::new(process) {
             Some(process) => UProbeScope::OneProcess(process),
             None => UProbeScope::CallingProcess,
         };
+        // What the descriptor refers to, whatever has become of its name.
+        let path = format!("/proc/self/fd/{}", target.file.as_raw_fd());
         program
-            .attach(point, library, scope)
-            .map_err(|error| EbpfError::from_probe(function, error))
+            .attach(point, path, scope)
+            .map_err(|error| EbpfError::from_probe(target.name, error))
     }
 
-    /// Removes all probes of functions.
-    pub fn unprobe(&mut self) {
-        for probe in std::mem::take(&mut self.probes) {
-            self.detach(probe);
+    /// How many functions are probed in a session.
+    pub(crate) fn probes(&mut self, slot: u32) -> usize {
+        self.session(slot).map_or(0, |(_, probes)| probes.len())
+    }
+
+    /// Removes all probes of a session.
+    pub(crate) fn unprobe(&mut self, slot: u32) {
+        let probes = self.session(slot).map(|(_, probes)| std::mem::take(probes));
+        for probe in probes.into_iter().flatten() {
+            self.detach_probe(probe);
         }
     }
 
-    fn detach(&mut self, probe: Probe) {
+    pub(super) fn detach_probe(&mut self, probe: Probe) {
         let links = [
             (names::CALL_ENTER, Some(probe.enter)),
             (names::CALL_RETURN, probe.leave),
         ];
         for (name, link) in links {
-            let (Ok(program), Some(link)) = (program::<UProbe>(&mut self.programs, name), link)
-            else {
+            let (Ok(program), Some(link)) = (program::<UProbe>(self.object().0, name), link) else {
                 continue;
             };
             if let Err(error) = program.detach(link) {
@@ -143,28 +155,23 @@ impl Ebpf {
 }
 
 /// Offset from the function's start at which it can be probed.
-fn probe_offset(library: &Path, file_offset: u64, name: &str) -> Result<u64, EbpfError> {
+fn probe_offset(library: &File, file_offset: u64, name: &str) -> Result<u64, EbpfError> {
     let mut code = [0; prologue::PROLOGUE];
-    let read = File::open(library).and_then(|file| read_up_to(&file, &mut code, file_offset));
-    match read {
+    let length = match read_up_to(library, &mut code, file_offset) {
         Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok(length) => Ok(length),
-        Err(error) => Err(error),
+        other => other,
     }
     .map_err(|source| EbpfError::ProbeFile {
         function: name.to_owned(),
-        library: library.to_owned(),
         offset: file_offset,
         source,
-    })
-    .and_then(|length| {
-        prologue::probe_offset(&code[..length]).map_err(|reason| {
-            let function = name.to_owned();
-            match reason {
-                prologue::Unprobeable::Nop5 => EbpfError::ProbeOnNop { function },
-                prologue::Unprobeable::Memory => EbpfError::ProbeOnMemory { function },
-            }
-        })
+    })?;
+    prologue::probe_offset(&code[..length]).map_err(|reason| {
+        let function = name.to_owned();
+        match reason {
+            prologue::Unprobeable::Nop5 => EbpfError::ProbeOnNop { function },
+            prologue::Unprobeable::Memory => EbpfError::ProbeOnMemory { function },
+        }
     })
 }
 

@@ -1,29 +1,42 @@
-//! How full the kernel's ring is, for a signal handler.
-//!
-//! A `BPF_MAP_TYPE_RINGBUF` shows its positions in its first two pages. They are mapped a second
-//! time, read-only, so that the faulting thread can look before it goes on:
+//! A session's ring, as the traced process maps it: how full it is, and what is in it.
 //!
 //! ```text
 //!   page 0: consumer position (the reader's)   ─┐  used = producer - consumer
 //!   page 1: producer position (the kernel's)   ─┘
+//!   then the records, twice in a row, so that none is cut at the end:
+//!     [length, bit 31: being written, bit 30: given up | 4 bytes | the record] …
 //! ```
+//! (kernel/bpf/ringbuf.c.) It is read with nothing but its descriptor mapped: a process without
+//! privileges may do that, but may not ask the kernel about the map, as libraries for it do.
 //!
 //! # Safety
 //!
-//! A [`RingView`] is `Copy` and may outlive the [`super::Ebpf`] it came from, in a handler that
-//! cannot be told. So its two pages are never unmapped: when the recorder goes, anonymous zero
-//! pages take their place (which also releases the ring), and the view reads as empty for ever.
-//! The positions are 8-byte aligned words that others change, and are read atomically.
+//! A [`RingView`] is `Copy` and may outlive the [`Ring`] it came from, in a handler that cannot be
+//! told. So the pages with the positions are never unmapped: when the ring goes, anonymous zero
+//! pages take their place (which also releases it), and the view reads as empty for ever. The
+//! positions and the records' headers are aligned words that others change, and are read
+//! atomically. The kernel does not write to a record that it has finished before the consumer's
+//! position has passed it, so until then it may be read by reference.
 #![allow(unsafe_code)]
 
 use std::os::fd::BorrowedFd;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::mm::{MapFlags, ProtFlags};
+use tracer_ebpf::PAGE_BYTES as PAGE;
 
-/// Size of a page in bytes; x86-64 has no other for these mappings.
-const PAGE: usize = 4096;
+/// Longest wait for a record that another thread is just writing. It takes that thread well under
+/// a microsecond, unless the machine takes its processor away.
+const MAX_BUSY: Duration = Duration::from_millis(100);
+
+/// Bits of a record's header (`BPF_RINGBUF_BUSY_BIT`, `BPF_RINGBUF_DISCARD_BIT`).
+const BUSY: u32 = 1 << 31;
+const DISCARDED: u32 = 1 << 30;
+
+/// Length of a record's header in bytes.
+pub(crate) const HEADER: u64 = 8;
 
 /// Reads how many bytes of a ring wait to be read. Async-signal-safe.
 #[derive(Clone, Copy, Debug)]
@@ -62,54 +75,128 @@ impl RingView {
     }
 }
 
-/// Owns the mapping behind the [`RingView`]s of one ring.
+/// A mapped ring, and the right to take records out of it.
 #[derive(Debug)]
-pub(super) struct RingPages {
+pub(crate) struct Ring {
     view: RingView,
+    /// The first record's place.
+    data: *const u8,
 }
 
-impl RingPages {
-    /// Maps the positions of the ring buffer map `ring`, which holds `size` bytes.
-    pub(super) fn map(ring: BorrowedFd<'_>, size: u64) -> std::io::Result<Self> {
-        // SAFETY: a new mapping, at an address that the kernel chooses.
-        let base = unsafe {
-            rustix::mm::mmap(
-                ptr::null_mut(),
-                2 * PAGE,
-                ProtFlags::READ,
-                MapFlags::SHARED,
-                ring,
-                0,
-            )
-        }?;
+// SAFETY: the mapping belongs to the process and to no thread; records are taken out by `&mut`.
+unsafe impl Send for Ring {}
+
+impl Ring {
+    /// Maps the ring buffer map `ring`, which holds `size` bytes, a power of two.
+    ///
+    /// # Errors
+    /// What `mmap(2)` says: among others that the size is not the ring's.
+    pub(crate) fn map(ring: BorrowedFd<'_>, size: u32) -> std::io::Result<Ring> {
+        let map = |length: usize, rights, offset: usize| {
+            // SAFETY: a new mapping, at an address that the kernel chooses.
+            unsafe {
+                rustix::mm::mmap(
+                    ptr::null_mut(),
+                    length,
+                    rights,
+                    MapFlags::SHARED,
+                    ring,
+                    offset as u64,
+                )
+            }
+        };
+        let behind = PAGE + 2 * size as usize;
+        // First what is longer: the kernel refuses it if the size is wrong.
+        let producer = map(behind, ProtFlags::READ, PAGE)?;
+        let consumer = map(PAGE, ProtFlags::READ | ProtFlags::WRITE, 0).inspect_err(|_| {
+            // SAFETY: the mapping just made.
+            let _ = unsafe { rustix::mm::munmap(producer, behind) };
+        })?;
         // SAFETY: each page begins with an aligned position, and stays mapped (see module docs).
         let view = unsafe {
             RingView {
-                consumer: &*base.cast::<AtomicU64>(),
-                producer: &*base.byte_add(PAGE).cast::<AtomicU64>(),
-                size,
+                consumer: &*consumer.cast::<AtomicU64>(),
+                producer: &*producer.cast::<AtomicU64>(),
+                size: u64::from(size),
             }
         };
-        Ok(RingPages { view })
+        // SAFETY: inside the mapping.
+        let data = unsafe { producer.byte_add(PAGE).cast::<u8>().cast_const() };
+        Ok(Ring { view, data })
     }
 
-    pub(super) fn view(&self) -> RingView {
+    pub(crate) fn view(&self) -> RingView {
         self.view
+    }
+
+    /// Hands every record that is in the ring at the time of the call to `each`, in order, and
+    /// says how many. A record that another thread is writing at this moment is waited for.
+    pub(crate) fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
+        let end = self.view.written();
+        let mut position = self.view.read();
+        let mut count = 0;
+        let mut waiting_since = None;
+        // The consumer's page can be written by whoever had the ring: nothing there is believed.
+        let sound = |position: u64, length: u64| {
+            position % 8 == 0
+                && end
+                    .checked_sub(position)
+                    .is_some_and(|left| left <= self.view.size && length <= left)
+        };
+        while position < end {
+            if !sound(position, HEADER) {
+                tracing::warn!("the ring's positions are broken: {position:#x} of {end:#x}");
+                break;
+            }
+            let at = position & (self.view.size - 1);
+            // SAFETY: headers are aligned to 8 and lie in the ring, whose bytes are mapped.
+            let header = unsafe { &*self.data.add(at as usize).cast::<AtomicU32>() };
+            let header = header.load(Ordering::Acquire);
+            if header & BUSY != 0 {
+                let since = *waiting_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > MAX_BUSY {
+                    // It stays in the ring for the next call, and the counters show that it is owed.
+                    tracing::warn!("a record is reserved but not written after {MAX_BUSY:?}");
+                    break;
+                }
+                std::thread::yield_now();
+                continue;
+            }
+            waiting_since = None;
+            let length = u64::from(header & !DISCARDED);
+            if !sound(position, length + HEADER) {
+                tracing::warn!("the ring has a broken record: {length} bytes at {position:#x}");
+                break;
+            }
+            if header & DISCARDED == 0 {
+                // SAFETY: the kernel reserved as many bytes behind the header, which the second
+                // mapping of the ring continues at its end, and has finished them.
+                each(unsafe {
+                    std::slice::from_raw_parts(
+                        self.data.add((at + HEADER) as usize),
+                        length as usize,
+                    )
+                });
+                count += 1;
+            }
+            position += (length + HEADER).next_multiple_of(8);
+            self.view.consumer.store(position, Ordering::Release);
+        }
+        count
     }
 }
 
-impl Drop for RingPages {
+impl Drop for Ring {
     fn drop(&mut self) {
-        let base = ptr::from_ref(self.view.consumer).cast_mut().cast();
-        // SAFETY: replaces the two pages that `map` made, in one step, by readable ones. Should
-        // that fail the old ones stay, which is as good.
-        let _ = unsafe {
-            rustix::mm::mmap_anonymous(
-                base,
-                2 * PAGE,
-                ProtFlags::READ,
-                MapFlags::PRIVATE | MapFlags::FIXED,
-            )
-        };
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED;
+        for position in [self.view.consumer, self.view.producer] {
+            let page = ptr::from_ref(position).cast_mut().cast();
+            // SAFETY: replaces a page that `map` made, in one step, by a readable one. Should that
+            // fail the old one stays, which is as good.
+            let _ = unsafe { rustix::mm::mmap_anonymous(page, PAGE, ProtFlags::READ, flags) };
+        }
+        // SAFETY: the records' pages, of which no reference outlives `drain`.
+        let _ =
+            unsafe { rustix::mm::munmap(self.data.cast_mut().cast(), 2 * self.view.size as usize) };
     }
 }

@@ -13,8 +13,6 @@
 
 use std::sync::atomic::Ordering;
 
-use tracer_ebpf::RING_BYTES;
-
 use super::Engine;
 use crate::{
     backend::ebpf::RingView,
@@ -44,7 +42,7 @@ impl Engine {
                 let used = view.used().div_ceil(KERNEL_RECORD);
                 (
                     used.max(user),
-                    (u64::from(RING_BYTES) / KERNEL_RECORD).min(self.ring.capacity()),
+                    (view.size() / KERNEL_RECORD).min(self.ring.capacity()),
                 )
             }
             None => (user, self.ring.capacity()),
