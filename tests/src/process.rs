@@ -5,6 +5,7 @@
 //! waited for, so that the process id cannot have been given to another process.
 #![allow(unsafe_code)]
 
+use std::env;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::mem::MaybeUninit;
@@ -31,11 +32,25 @@ pub struct Finished {
     pub elapsed: Duration,
 }
 
+/// What takes this long at most on a processor may take so long here: `FFITRACE_TIME_FACTOR` times
+/// that, if it is set, as where each instruction is emulated.
+///
+/// # Errors
+/// Fails if the variable is no number.
+pub fn patience(limit: Duration) -> Result<Duration> {
+    match env::var("FFITRACE_TIME_FACTOR") {
+        Ok(factor) => Ok(limit * factor.parse().context("FFITRACE_TIME_FACTOR")?),
+        Err(_) => Ok(limit),
+    }
+}
+
 /// Runs `command` to its end, in a process group of its own.
 ///
 /// # Errors
-/// Fails if it cannot be started, or is not done after `limit`; then its group is killed.
+/// Fails if it cannot be started, or is not done after `limit` (see [`patience`]); then its group is
+/// killed.
 pub fn run(command: &mut Command, limit: Duration) -> Result<Finished> {
+    let limit = patience(limit)?;
     // Files, not pipes: a process left behind by the program must not keep us waiting.
     let mut out = tempfile::tempfile()?;
     let mut err = tempfile::tempfile()?;

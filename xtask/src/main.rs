@@ -1,9 +1,11 @@
 //! Development tasks of ffitrace: `cargo xtask <task>`.
 
+mod apt;
 mod bench;
 mod build_ebpf;
 mod oracle;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -30,6 +32,8 @@ enum Task {
     Oracle(oracle::Args),
     /// Run every check and test that this machine can, and say what was left out.
     Test(test::Args),
+    /// Run the tests that load eBPF programs on an older kernel, in a virtual machine.
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         Task::Fuzz(args) => oracle::fuzz(&args),
         Task::Oracle(args) => oracle::run(&args),
         Task::Test(args) => test::run(&args, build_ebpf::toolchain_present),
+        Task::Vm(args) => vm::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

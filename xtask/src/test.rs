@@ -4,14 +4,15 @@
 //!  format ─► clippy ─► docs ─► eBPF object: hash, rebuilt from source
 //!         ─► tests (unit, parity, crash, privileged) with the committed object
 //!         ─► unit tests of the bridge under a sanitizer
-//!         ─► privileged tests again with the rebuilt one ─► summary
+//!         ─► privileged tests again: with the rebuilt one, on an older kernel ─► summary
 //! ```
 //!
 //! A tier that cannot run here is *skipped* with its reason. As root on a kernel with BPF nothing
 //! excuses the eBPF tests: a skip is then a failure.
 
-mod command;
-mod outcome;
+pub(crate) mod command;
+pub(crate) mod outcome;
+pub(crate) mod privileged;
 mod sanitizer;
 
 use std::{
@@ -21,8 +22,10 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use command::{capture, cargo, run_visibly, run_watched};
-use outcome::{State, Summary, TestOutput, Tier};
+use crate::apt::is_root;
+use crate::vm;
+use command::{cargo, run_visibly, run_watched};
+use outcome::{State, Summary, Tier};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -51,8 +54,7 @@ pub(crate) fn run(args: &Args, toolchain: impl Fn() -> Result<()>) -> Result<Exi
         summary.add("sanitizer", sanitizer::run()?);
         return Ok(summary.print());
     }
-    let ci = std::env::var("CI").is_ok_and(|value| !["", "0", "false"].contains(&value.as_str()));
-    let install = args.install || (ci && !args.no_rebuild);
+    let install = args.install || (in_ci() && !args.no_rebuild);
 
     summary.add("format", plain(cargo(["fmt", "--all", "--check"]))?);
     let clippy = [
@@ -81,7 +83,7 @@ pub(crate) fn run(args: &Args, toolchain: impl Fn() -> Result<()>) -> Result<Exi
 
     let program = program(&own)?;
     let output = run_watched(&mut tests_with(program.as_deref()))?;
-    let privileged = privileged_tier(&output);
+    let privileged = privileged::tier(&output);
     summary.add("tests", output.tier());
     summary.add("privileged: committed object", privileged);
     summary.take_counts(&output);
@@ -89,12 +91,17 @@ pub(crate) fn run(args: &Args, toolchain: impl Fn() -> Result<()>) -> Result<Exi
     summary.add("sanitizer", sanitizer::run()?);
 
     if have_object {
-        let tier = privileged_again(&object, program.as_deref(), &mut summary)?;
+        let tier = privileged::again(&object, program.as_deref(), &mut summary)?;
         summary.add("privileged: rebuilt object", tier);
     } else {
         let reason = "there is no rebuilt object".to_owned();
         summary.add("privileged: rebuilt object", Tier::skipped(reason));
     }
+
+    let options = vm::Args::for_all_tests(args.install || in_ci());
+    let tier = vm::tier(&options, &mut summary)?;
+    summary.add(vm::TIER, tier);
+
     // Only our own directory; nothing depends on its removal.
     let _ = std::fs::remove_dir_all(&scratch);
 
@@ -168,64 +175,7 @@ fn rebuild(
     plain(build)
 }
 
-/// The tests that load eBPF programs, with the rebuilt object instead of the committed one. Of those
-/// that compare recorders, one family: what differs between two objects is what the kernel's part
-/// records, not how it is decoded. The whole workspace stays selected: another selection would mean
-/// other features, and building all of it again.
-fn privileged_again(object: &Path, program: Option<&Path>, summary: &mut Summary) -> Result<Tier> {
-    let run = |arguments: &[&str]| {
-        let mut tests = tests_with(program);
-        run_watched(tests.args(arguments).env(OBJECT_VARIABLE, object))
-    };
-    let loader = run(&["--test", "ebpf"])?;
-    let parity = run(&["--test", "parity", "--", "widths"])?;
-    let whole = ["zlib", "violations", "crash", "output", "scale"];
-    let whole = whole.iter().flat_map(|name| ["--test", name]);
-    let whole: Vec<&str> = whole.chain(["--", "ebpf"]).collect();
-    let whole = run(&whole)?;
-    for output in [&loader, &parity, &whole] {
-        summary.take_counts(output);
-    }
-    let failed = [&loader, &parity, &whole]
-        .into_iter()
-        .map(TestOutput::tier)
-        .find(|tier| tier.state == State::Failed);
-    Ok(match (failed, privileged_tier(&whole)) {
-        (_, excused) if excused.state == State::Skipped => excused,
-        (Some(failed), _) => failed,
-        (None, privileged) => privileged,
-    })
-}
-
-/// Whether the eBPF tests ran, and if not, whether that is excused.
-fn privileged_tier(output: &TestOutput) -> Tier {
-    let ebpf = output.named("ebpf");
-    if ebpf.failed > 0 {
-        return Tier::failed(format!("{} eBPF tests failed", ebpf.failed));
-    }
-    if ebpf.ignored == 0 && ebpf.passed > 0 {
-        return Tier::passed(format!("{} eBPF tests", ebpf.passed));
-    }
-    // The test programs ask the kernel themselves, without the code that they test.
-    let kernel = output.skips.iter().find(|reason| {
-        reason.contains("bpf(BPF_MAP_CREATE) failed") || reason.contains("the kernel has no BTF")
-    });
-    // Forms that this processor does not have.
-    let by_processor = |reason: &String| reason.contains("this CPU has no ");
-    match kernel {
-        Some(reason) => Tier::skipped(reason.clone()),
-        None if ebpf.passed > 0 && output.skips.iter().all(by_processor) => Tier::passed(format!(
-            "{} eBPF tests, {} need another processor",
-            ebpf.passed, ebpf.ignored
-        )),
-        None if !is_root() => Tier::skipped("not root".into()),
-        None => Tier::failed(format!(
-            "root on a kernel with BPF, but {} eBPF tests ran and {} were skipped",
-            ebpf.passed, ebpf.ignored
-        )),
-    }
-}
-
-fn is_root() -> bool {
-    capture(std::process::Command::new("id").arg("-u")).is_some_and(|uid| uid.trim() == "0")
+/// Whether this is a machine that may be given what it lacks.
+pub(crate) fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| !["", "0", "false"].contains(&value.as_str()))
 }

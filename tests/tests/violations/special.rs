@@ -121,11 +121,12 @@ pub(crate) fn overread(backend: Backend, strict: bool) -> Result<()> {
     let found = &outcome.report.violations[0];
     check!(found.access.as_deref() == Some("read"), "{found:#?}");
     check!(found.allocation.as_deref() == Some("s"), "{found:#?}");
+    // The function for this processor has a name in the C library's debug file (package libc6-dbg) only.
     check!(
         found
             .symbol
             .as_deref()
-            .is_some_and(|symbol| symbol.contains("strlen")),
+            .is_some_and(|symbol| symbol.contains("strlen") || symbol.starts_with("libc.so.6+0x")),
         "{found:#?}"
     );
     Ok(())

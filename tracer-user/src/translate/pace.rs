@@ -7,6 +7,7 @@
 //!  every 5 ms, whoever drains: this thread went into translated code, and has told few accesses?
 //!    ─► a signal: it is put back into original code, and stays there           (calm)
 //!  calm: faults recorded one by one, until there are many in a short time ─► no longer calm
+//!        or very many in any time: where a fault is dear, none follows closely on another
 //!  a return into unknown code: translated if such returns follow closely on one another
 //! ```
 //!
@@ -23,6 +24,10 @@ use std::{
 const ENOUGH: u64 = 1000;
 /// Faults that are looked at together.
 const WINDOW: u32 = 32;
+/// Faults after which a calm thread is tried again in any case. It may have been busy with nothing but
+/// accesses, and not been given a processor while it was looked at. Where faults do not follow closely,
+/// so many take longer than 150 ms, and a try that does not pay some 5.
+const TRY_AGAIN: u32 = 16_384;
 /// Ticks of the time-stamp counter between two faults, or returns, that follow closely: some ten
 /// microseconds.
 const CLOSE: u64 = 30_000;
@@ -66,11 +71,15 @@ impl Pace {
         }
         if self.calm.get() {
             let faults = self.faults.get();
-            if faults == 0 {
+            if faults.is_multiple_of(WINDOW) {
                 self.since.set(now());
             }
-            self.faults.set((faults + 1) % WINDOW);
-            if faults + 1 < WINDOW || now() - self.since.get() > u64::from(WINDOW) * CLOSE {
+            self.faults.set(faults + 1);
+            if !(faults + 1).is_multiple_of(WINDOW) {
+                return false;
+            }
+            let close = now() - self.since.get() <= u64::from(WINDOW) * CLOSE;
+            if !close && faults + 1 < TRY_AGAIN {
                 return false;
             }
             self.calm.set(false);
@@ -140,6 +149,19 @@ mod tests {
         let refused = (0..WINDOW).take_while(|_| !pace.may_enter(&shared)).count();
         assert_eq!(refused as u32, WINDOW - 1);
         assert!(pace.may_enter(&shared));
+    }
+
+    #[test]
+    fn who_tells_much_is_tried_again_where_faults_are_dear() {
+        let (pace, shared) = (Pace::new(), sampled());
+        assert!(pace.may_enter(&shared));
+        assert_eq!(shared.look(5), (true, true));
+        let refused = (0..2 * TRY_AGAIN).take_while(|_| {
+            // The last window began long ago.
+            pace.since.set(0);
+            !pace.may_enter(&shared)
+        });
+        assert_eq!(refused.count() as u32, TRY_AGAIN - 1);
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
+
+use crate::apt;
 
 /// Debian's packages for the compiler, and for the LLVM that bpf-linker is built on.
 const DEBIAN_PACKAGES: [&str; 5] = [
@@ -58,7 +60,7 @@ pub(super) struct Toolchain {
 pub(super) fn find(choice: Choice, install: bool) -> Result<Toolchain> {
     let mut compiler = find_compiler(choice);
     if compiler.is_err() && install && choice != Choice::Nightly {
-        install_debian_packages()?;
+        apt::install(&DEBIAN_PACKAGES)?;
         compiler = find_compiler(choice);
     }
     let (name, rustc, cargo, sysroot) = compiler?;
@@ -211,40 +213,10 @@ fn linker_command() -> String {
     )
 }
 
-fn install_debian_packages() -> Result<()> {
-    run("apt-get", &["update", "--quiet"])?;
-    let mut arguments = vec!["install", "--yes", "--quiet", "--no-install-recommends"];
-    arguments.extend(DEBIAN_PACKAGES);
-    run("apt-get", &arguments)
-}
-
 /// Installs bpf-linker on Debian's LLVM, which is installed first where it is missing.
 fn install_linker() -> Result<()> {
     if !Path::new(LLVM_PREFIX).exists() {
-        install_debian_packages()?;
+        apt::install(&DEBIAN_PACKAGES)?;
     }
-    run("sh", &["-c", &linker_command()])
-}
-
-/// Runs a command, by `sudo` if it is `apt-get` and this is not root.
-fn run(program: &str, arguments: &[&str]) -> Result<()> {
-    let root = output(Command::new("id").arg("-u")).as_deref() == Some("0");
-    let mut command = if program == "apt-get" && !root {
-        let mut sudo = Command::new("sudo");
-        sudo.arg(program);
-        sudo
-    } else {
-        Command::new(program)
-    };
-    let status = command
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .status()
-        .with_context(|| format!("cannot run {program}"))?;
-    ensure!(
-        status.success(),
-        "`{program} {}` failed: {status}",
-        arguments.join(" ")
-    );
-    Ok(())
+    apt::run(Command::new("sh").args(["-c", &linker_command()]))
 }

@@ -10,18 +10,21 @@ use anyhow::{Context, Result};
 use super::outcome::TestOutput;
 
 /// The cargo that runs this task, in the workspace's root.
-pub(super) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+pub(crate) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    if let Some(root) = Path::new(env!("CARGO_MANIFEST_DIR")).parent() {
-        command.current_dir(root);
-    }
-    command.args(arguments);
+    command.current_dir(workspace()).args(arguments);
     command
 }
 
+/// The workspace's root.
+pub(crate) fn workspace() -> &'static Path {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own)
+}
+
 /// Runs a command with our own streams; whether it succeeded.
-pub(super) fn run_visibly(command: &mut Command) -> Result<bool> {
+pub(crate) fn run_visibly(command: &mut Command) -> Result<bool> {
     announce(command)?;
     let status = command
         .status()
@@ -30,7 +33,7 @@ pub(super) fn run_visibly(command: &mut Command) -> Result<bool> {
 }
 
 /// Runs test programs, shows what they print and counts it.
-pub(super) fn run_watched(command: &mut Command) -> Result<TestOutput> {
+pub(crate) fn run_watched(command: &mut Command) -> Result<TestOutput> {
     announce(command)?;
     let mut child = command
         .stdout(Stdio::piped())
@@ -58,7 +61,7 @@ pub(super) fn run_watched(command: &mut Command) -> Result<TestOutput> {
 }
 
 /// Runs a command, however it ends, and returns what it printed on either stream.
-pub(super) fn run_captured(mut command: Command) -> Result<String> {
+pub(crate) fn run_captured(mut command: Command) -> Result<String> {
     announce(&command)?;
     let output = command
         .output()
@@ -68,7 +71,7 @@ pub(super) fn run_captured(mut command: Command) -> Result<String> {
 }
 
 /// Standard output of a command that succeeds.
-pub(super) fn capture(command: &mut Command) -> Option<String> {
+pub(crate) fn capture(command: &mut Command) -> Option<String> {
     let output = command
         .output()
         .ok()
@@ -76,7 +79,8 @@ pub(super) fn capture(command: &mut Command) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn announce(command: &Command) -> Result<()> {
+/// Shows a command before it runs.
+pub(crate) fn announce(command: &Command) -> Result<()> {
     let words: Vec<String> = std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| word.to_string_lossy().into_owned())

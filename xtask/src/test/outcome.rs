@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// How a tier ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     Passed,
     Failed,
     Skipped,
@@ -12,27 +12,27 @@ pub(super) enum State {
 
 /// One tier, and what there is to say about it.
 #[derive(Clone, Debug)]
-pub(super) struct Tier {
-    pub(super) state: State,
-    pub(super) detail: String,
+pub(crate) struct Tier {
+    pub(crate) state: State,
+    pub(crate) detail: String,
 }
 
 impl Tier {
-    pub(super) fn passed(detail: String) -> Tier {
+    pub(crate) fn passed(detail: String) -> Tier {
         Tier {
             state: State::Passed,
             detail,
         }
     }
 
-    pub(super) fn failed(detail: String) -> Tier {
+    pub(crate) fn failed(detail: String) -> Tier {
         Tier {
             state: State::Failed,
             detail,
         }
     }
 
-    pub(super) fn skipped(detail: String) -> Tier {
+    pub(crate) fn skipped(detail: String) -> Tier {
         Tier {
             state: State::Skipped,
             detail,
@@ -42,19 +42,27 @@ impl Tier {
 
 /// Numbers of tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) passed: u64,
-    pub(super) failed: u64,
-    pub(super) ignored: u64,
+pub(crate) struct Counts {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) ignored: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: Counts) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+    }
 }
 
 /// What test programs printed.
-#[derive(Debug, Default)]
-pub(super) struct TestOutput {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TestOutput {
     /// Whether cargo says that all went well.
-    pub(super) success: bool,
+    pub(crate) success: bool,
     /// Reasons of skipped tests, as the test programs give them.
-    pub(super) skips: Vec<String>,
+    pub(crate) skips: Vec<String>,
     /// cargo's own result lines.
     results: Vec<String>,
     /// Sums of the result lines.
@@ -65,7 +73,7 @@ pub(super) struct TestOutput {
 
 impl TestOutput {
     /// Takes in one line.
-    pub(super) fn line(&mut self, line: &str) {
+    pub(crate) fn line(&mut self, line: &str) {
         if let Some(rest) = line.strip_prefix("test result: ") {
             self.results.push(line.to_owned());
             self.totals.passed += number_before(rest, " passed");
@@ -82,8 +90,29 @@ impl TestOutput {
         }
     }
 
+    /// Several runs as one.
+    pub(crate) fn joined(runs: impl IntoIterator<Item = TestOutput>) -> TestOutput {
+        let mut all = TestOutput {
+            success: true,
+            ..TestOutput::default()
+        };
+        for run in runs {
+            all.success &= run.success;
+            all.totals.add(run.totals);
+            all.skips.extend(run.skips);
+            all.results.extend(run.results);
+            all.tests.extend(run.tests);
+        }
+        all
+    }
+
+    /// Numbers of its tests.
+    pub(crate) fn totals(&self) -> Counts {
+        self.totals
+    }
+
     /// Tests with `part` in their name.
-    pub(super) fn named(&self, part: &str) -> Counts {
+    pub(crate) fn named(&self, part: &str) -> Counts {
         let mut counts = Counts::default();
         for (_, verdict) in self.tests.iter().filter(|(name, _)| name.contains(part)) {
             match verdict.split([' ', ',']).next() {
@@ -96,7 +125,7 @@ impl TestOutput {
     }
 
     /// The run as a tier.
-    pub(super) fn tier(&self) -> Tier {
+    pub(crate) fn tier(&self) -> Tier {
         let Counts {
             passed,
             failed,
@@ -120,7 +149,7 @@ fn number_before(text: &str, word: &str) -> u64 {
 
 /// All tiers.
 #[derive(Debug, Default)]
-pub(super) struct Summary {
+pub(crate) struct Summary {
     tiers: Vec<(String, Tier)>,
     results: Vec<String>,
     skips: Vec<String>,
@@ -130,21 +159,19 @@ pub(super) struct Summary {
 
 impl Summary {
     /// Adds a tier.
-    pub(super) fn add(&mut self, name: &str, tier: Tier) {
+    pub(crate) fn add(&mut self, name: &str, tier: Tier) {
         self.tiers.push((name.to_owned(), tier));
     }
 
     /// Adds the tests of one run to the totals.
-    pub(super) fn take_counts(&mut self, output: &TestOutput) {
-        self.tests.passed += output.totals.passed;
-        self.tests.failed += output.totals.failed;
-        self.tests.ignored += output.totals.ignored;
+    pub(crate) fn take_counts(&mut self, output: &TestOutput) {
+        self.tests.add(output.totals);
         self.results.extend(output.results.iter().cloned());
         self.skips.extend(output.skips.iter().cloned());
     }
 
     /// Adds a hint for the end.
-    pub(super) fn advise(&mut self, advice: String) {
+    pub(crate) fn advise(&mut self, advice: String) {
         self.advice.push(advice);
     }
 
@@ -165,7 +192,7 @@ impl Summary {
     }
 
     /// Prints the table and the last line.
-    pub(super) fn print(&self) -> ExitCode {
+    pub(crate) fn print(&self) -> ExitCode {
         println!("\n==> results");
         for line in &self.results {
             println!("{line}");
