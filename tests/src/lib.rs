@@ -12,12 +12,15 @@
 //! the product, so that a recorder that wrongly declares itself unusable fails its tests instead of
 //! skipping them.
 
+pub mod agent;
 pub mod binary;
 pub mod call;
 pub mod case;
 pub mod fixture;
 pub mod host;
 pub mod outcome;
+pub mod packets;
+pub mod place;
 pub mod process;
 pub mod report;
 pub mod stream;

@@ -3,20 +3,19 @@
 //!
 //! As root these tests become `nobody` with `setpriv`; otherwise they run as they are.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ffitrace_tests::call::{Backend, no_panic};
 use ffitrace_tests::fixture::Lib;
 use ffitrace_tests::host::{self, Need};
+use ffitrace_tests::place::{self, NOBODY};
 use ffitrace_tests::process::Finished;
 use ffitrace_tests::report::Report;
 use ffitrace_tests::suite::Suite;
-use ffitrace_tests::{binary, check, process};
+use ffitrace_tests::{check, process};
 
 fn main() -> ExitCode {
     let mut suite = Suite::new();
@@ -48,64 +47,22 @@ fn main() -> ExitCode {
     suite.run()
 }
 
-/// The program and the fixtures where anybody can read them: the build directory may be private.
-struct Place {
-    dir: tempfile::TempDir,
-}
+/// The program and the fixtures, for nobody.
+struct Place(place::Place);
 
 impl Place {
     fn new() -> Result<Place> {
-        let dir = tempfile::Builder::new()
-            .prefix("ffitrace-test-")
-            .tempdir()?;
-        fs::set_permissions(dir.path(), Permissions::from_mode(0o755))?;
-        let place = Place { dir };
-        for (from, name) in [
-            (binary::ffitrace()?.to_path_buf(), "ffitrace"),
-            (Lib::O2.path(), Lib::O2.file_name()),
-        ] {
-            let to = place.path(name);
-            // By another process: a test that forks meanwhile would inherit our descriptor, and
-            // a file that is open for writing cannot be executed.
-            let copied = Command::new("cp").arg(&from).arg(&to).status()?;
-            check!(
-                copied.success(),
-                "{} could not be copied to {}",
-                from.display(),
-                to.display()
-            );
-            fs::set_permissions(&to, Permissions::from_mode(0o755))?;
-        }
-        Ok(place)
+        Ok(Place(place::Place::new(&[Lib::O2])?))
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.0.path(name)
     }
 
     /// `ffitrace` with these arguments, by nobody.
     fn run(&self, arguments: &[&str]) -> Result<Finished> {
-        let program = self.path("ffitrace");
-        let mut command = if host::is_root() {
-            let mut command = Command::new("setpriv");
-            command
-                .args([
-                    "--reuid=65534",
-                    "--regid=65534",
-                    "--clear-groups",
-                    "--no-new-privs",
-                ])
-                .arg("--bounding-set=-all")
-                .arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
-        command
-            .args(arguments)
-            .current_dir("/")
-            .env_remove("SUDO_UID")
-            .env_remove("SUDO_GID");
+        let mut command = self.0.command_as(NOBODY, &self.0.program());
+        command.args(arguments);
         let finished = process::run(&mut command, Duration::from_secs(60))?;
         no_panic(&finished)?;
         Ok(finished)
