@@ -30,6 +30,7 @@ const GENERAL: &[&str] = &[
     "operands",
     "overread",
     "peers",
+    "privileges",
     "processes",
     "repstr",
     "signals",

@@ -21,6 +21,28 @@ pub fn ffitrace() -> Result<&'static Path> {
     }
 }
 
+/// The program, as its caller would start it, not as sudo does, even where the tests run under it:
+/// it would become the user who called that, to whom neither fixtures nor directories belong.
+///
+/// # Errors
+/// As for [`ffitrace`].
+pub fn command() -> Result<Command> {
+    let mut command = Command::new(ffitrace()?);
+    for variable in BY_OTHERS {
+        command.env_remove(variable);
+    }
+    Ok(command)
+}
+
+/// The variables by which sudo and its like say who called them.
+pub const BY_OTHERS: [&str; 5] = [
+    "SUDO_UID",
+    "SUDO_GID",
+    "SUDO_USER",
+    "DOAS_USER",
+    "PKEXEC_UID",
+];
+
 fn find() -> Result<PathBuf> {
     if let Some(path) = env::var_os("FFITRACE_BIN") {
         let path = PathBuf::from(path);

@@ -150,7 +150,7 @@ impl Call {
     /// The command line, without `--format` and `--events`.
     pub fn command(&self) -> Result<Command> {
         let mut command = match self.launcher.split_first() {
-            None => Command::new(binary::ffitrace()?),
+            None => binary::command()?,
             Some((first, others)) => {
                 let mut command = Command::new(first);
                 command

@@ -287,7 +287,7 @@ fn no_color() -> Result<()> {
 }
 
 fn doctor(arguments: &[&str]) -> Result<Finished> {
-    let mut command = Command::new(binary::ffitrace()?);
+    let mut command = binary::command()?;
     command.arg("doctor").args(arguments);
     let finished = process::run(&mut command, MINUTE)?;
     check!(

@@ -24,6 +24,7 @@ pub mod host;
 pub mod mapping;
 pub mod modules;
 pub mod pipeline;
+pub mod privileges;
 pub mod quiet;
 pub mod resume;
 pub mod ring;

@@ -1,18 +1,19 @@
 //! A tracing session: one arena, one recorder, any number of native calls.
 //!
 //! ```text
-//!  calling thread                 agent thread
+//!  calling thread                 reader
 //!    call ── native code ──► ring ──► drains when told: decode, sink
 //!    call ends: drains the rest itself, checks that nothing is missing
 //! ```
-//! The agent thread is woken by the faulting thread when a ring is a quarter full, so a short
+//! The reader is woken by the faulting thread when a ring is a quarter full, so a short
 //! call is drained by the calling thread alone, with no hand-over between threads.
 //!
 //! Native code may call back, on any of its threads: [`TraceSession::begin_callback`] first applies
 //! what it has done so far, and lets interpreter code run that may make calls in turn. Calls that
 //! do not come from callbacks are made one after the other.
 
-mod agent;
+mod clock;
+mod reader;
 mod self_test;
 mod settle;
 mod start;
@@ -23,7 +24,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -41,7 +42,8 @@ use crate::{
     translate::{Translations, Translator},
 };
 
-use agent::{Command, Draining};
+use clock::{Command, OnStuck};
+use reader::{Draining, Pulse};
 pub use start::SessionError;
 pub use stats::CallStats;
 
@@ -77,10 +79,13 @@ pub struct TraceSession {
     commands: mpsc::UnboundedSender<Command>,
     /// Held by the call that is not in the middle of another.
     outermost: Mutex<()>,
-    agent: Option<JoinHandle<()>>,
-    progress: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<()>>,
+    /// Tells the reader to end.
+    stop: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
+    on_stuck: OnStuck,
     /// Written to by the handlers; closed after they are told of it no more.
-    _wake: OwnedFd,
+    wake: OwnedFd,
 }
 
 impl TraceSession {
@@ -105,7 +110,7 @@ impl TraceSession {
 
     /// Faults delivered so far in this session, for a progress display.
     pub fn progress(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.progress)
+        Arc::clone(&self.pulse.delivered)
     }
 
     /// Instructions that were single-stepped in this session for want of a displaced copy, and how
@@ -289,6 +294,26 @@ impl TraceSession {
         self.engine.set_segments(segments as u64);
     }
 
+    /// Has `tell` called when who takes the accesses has not moved for some seconds while native code
+    /// may be waiting for it, with how long that is. Once a time; it goes on by itself if it can.
+    pub fn on_stuck(&self, tell: impl FnMut(Duration) + Send + 'static) {
+        *self.on_stuck.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(tell);
+    }
+
+    /// Accesses that were recorded so far in this session, those of its own test among them; 0 where
+    /// that cannot be read.
+    pub fn recorded(&self) -> u64 {
+        let emitted = self.draining().recorder.emitted();
+        emitted.map_or(0, |emitted| emitted.emitted)
+    }
+
+    /// The connection to the agent that records for this session, if one does: a copy of its socket,
+    /// for a process that outlives this one and is told there what it left
+    /// ([`last_words`](crate::agent::last_words)).
+    pub fn agent_socket(&self) -> Option<OwnedFd> {
+        self.draining().recorder.agent_socket()
+    }
+
     fn draining(&self) -> MutexGuard<'_, Draining> {
         self.draining.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -300,8 +325,10 @@ impl Drop for TraceSession {
         self.draining().recorder = Box::new(Untraced);
         self.engine.release();
         let _ = self.commands.send(Command::Stop);
-        if let Some(agent) = self.agent.take() {
-            let _ = agent.join();
+        self.stop.store(true, Ordering::Release);
+        let _ = rustix::io::write(&self.wake, &[0]);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
     }
 }

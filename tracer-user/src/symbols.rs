@@ -104,6 +104,11 @@ impl Symbols {
         self.resolve(address, address.wrapping_sub(1))
     }
 
+    /// What is at an address in a mapping, of whatever process.
+    pub fn lookup_in(&mut self, mapping: &Mapping, ip: u64) -> Symbol {
+        in_mapping(&mut self.files, mapping, ip, ip)
+    }
+
     /// Forgets which file is mapped where. What was read from the files stays.
     pub fn refresh(&mut self) {
         self.maps.clear();

@@ -3,10 +3,12 @@
 //! ```text
 //!  page-faults   touches fresh pages: what a page fault costs another process
 //!  signal        faults, with a handler that mends a register: the bare round trip
+//!  session       begins and ends sessions as it is told
 //!  loop          the loop of reads, as often as is wanted, for other tracers to run
 //! ```
 
 mod pages;
+mod session;
 mod signal;
 
 use std::{fmt, process::Command, str::FromStr, time::Duration};
@@ -28,11 +30,13 @@ pub enum Work {
     Signal,
     /// Reads so many 4-byte items; answers their sum.
     Loop,
+    /// Begins and ends sessions as its input says; answers how many.
+    Session,
 }
 
 impl Work {
     /// All of them.
-    pub const ALL: [Work; 3] = [Work::PageFaults, Work::Signal, Work::Loop];
+    pub const ALL: [Work; 4] = [Work::PageFaults, Work::Signal, Work::Loop, Work::Session];
 
     /// Name on the command line.
     pub fn name(self) -> &'static str {
@@ -40,6 +44,7 @@ impl Work {
             Work::PageFaults => "page-faults",
             Work::Signal => "signal",
             Work::Loop => "loop",
+            Work::Session => "session",
         }
     }
 }
@@ -55,7 +60,7 @@ impl FromStr for Work {
 
     fn from_str(text: &str) -> Result<Work, String> {
         let found = Work::ALL.into_iter().find(|work| work.name() == text);
-        found.ok_or_else(|| "page-faults, signal or loop".to_owned())
+        found.ok_or_else(|| "page-faults, signal, loop or session".to_owned())
     }
 }
 
@@ -70,6 +75,7 @@ pub fn run(work: Work, amount: f64) -> std::io::Result<(u64, f64)> {
         Work::PageFaults => pages::measure(time()),
         Work::Signal => signal::measure(time()),
         Work::Loop => Ok(read(amount as u64)),
+        Work::Session => session::hold(),
     }
 }
 

@@ -18,6 +18,7 @@ mod lackey;
 mod library;
 mod loops;
 mod memory;
+mod agents;
 mod neighbours;
 mod question;
 mod rows;

@@ -1,6 +1,7 @@
 //! All questions, in the order in which they are asked and shown.
 
 use super::{
+    agents::Agents,
     callbacks::Callback, calls, cold::Cold, copies, library::Library, loops,
     neighbours::Neighbours, question::Question, sparse::Sparse, sqlite::Sqlite, threads, tiny,
     zlib::Zlib,
@@ -24,6 +25,7 @@ pub(super) fn all() -> Vec<Box<dyn Question>> {
     all.push(boxed(Sparse));
     all.push(boxed(Cold));
     all.push(boxed(Neighbours));
+    all.push(boxed(Agents));
     all
 }
 

@@ -2,7 +2,7 @@
 
 use std::mem::ManuallyDrop;
 
-use interp_bridge::cli::{self, Tracing};
+use interp_bridge::cli::{self, Tracing, keeper};
 
 // Native code may crash while it holds the lock of the C library's allocator, and the report
 // must still be written, so our own memory comes from another one.
@@ -14,6 +14,7 @@ fn main() {
         .nth(1)
         .is_some_and(|command| command == "call")
     {
+        keeper::split();
         cli::watch::split();
     }
     // Never dropped: threads of native code, and what its library runs at exit, may use the

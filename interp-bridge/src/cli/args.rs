@@ -72,6 +72,12 @@ native_heap: allocations, frees, live, live_bytes, leaks (what is live after
 the call), not_covered; violations name the library's allocations heap#1, ...
 Where any are live at the end, destructors of the library are not run.
 
+Started by root, ffitrace gives root's rights up before it reads a file or loads
+the library. With sudo, doas or pkexec it becomes the user who called that; in a
+shell of root's it stays root without capabilities, unless --user names another:
+  sudo ffitrace call ./libparse.so 'int parse(const char *text)' text=@input \\
+    --user nobody
+
 Exit status:
   0 no rule was broken   1 violations, a crash or a timeout   2 wrong usage
   3 the environment lacks what was asked for   4 the trace is incomplete";
@@ -136,6 +142,14 @@ pub(super) struct CallArguments {
     /// Count string functions' reads past the end as violations
     #[arg(long)]
     pub(super) strict: bool,
+
+    /// Become this user (a name, or an id) before the library is loaded; for root only
+    #[arg(long, value_name = "NAME", conflicts_with = "as_root")]
+    pub(super) user: Option<String>,
+
+    /// Let the library have all of root's rights
+    #[arg(long)]
+    pub(super) as_root: bool,
 
     /// Report everything in full
     #[arg(long)]

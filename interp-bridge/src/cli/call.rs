@@ -37,6 +37,7 @@ pub(super) fn run(args: &CallArguments, engine: &mut dyn Engine) -> Result<Exit,
             Hot::Off => None,
             Hot::After(faults) => Some(faults),
         },
+        as_root: args.as_root,
     })?;
 
     // From here on code of the library runs: its constructors first.

@@ -16,7 +16,7 @@ use crate::report::{
 
 /// Traces native calls.
 pub trait Engine {
-    /// Chooses the recorder, sets it up, and drops privileges, before any code of a library runs.
+    /// Chooses the recorder and sets it up, before any code of a library runs.
     ///
     /// # Errors
     /// The recorder that was asked for cannot be had.
@@ -52,6 +52,8 @@ pub struct EngineOptions {
     pub native_heap: bool,
     /// After how many faults a site is translated, if at all.
     pub hot: Option<u32>,
+    /// Whether native code may have root's rights.
+    pub as_root: bool,
 }
 
 /// One call to make.

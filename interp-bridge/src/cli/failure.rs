@@ -1,8 +1,10 @@
 //! Errors as the user sees them: what was wrong, and what mends it.
 
-use std::io::Write;
+use std::error::Error;
+use std::io::{self, Write};
 
 use super::engine::{EngineError, Need};
+use super::keeper;
 use crate::binding::BindingError;
 use crate::ffi::{CallError, LibraryError};
 use crate::prototype::PrototypeError;
@@ -33,6 +35,23 @@ impl Failure {
         }
     }
 
+    /// Adds who was denied something, where ffitrace could have done it before it gave its rights
+    /// up.
+    fn denied_to(mut self, who: Option<&str>, error: &(dyn Error + 'static)) -> Failure {
+        if let Some(who) = who
+            && is_denied(error)
+        {
+            self.what.push_str(&format!(", as {who}"));
+            if !self.help.is_empty() {
+                self.help.push_str("; ");
+            }
+            let more = "make it accessible to that user, or give native code all of root's \
+                        rights with `--as-root`";
+            self.help.push_str(more);
+        }
+        self
+    }
+
     /// The text for stderr.
     pub(super) fn text(&self, color: bool) -> String {
         let (bad, good, off) = if color {
@@ -54,6 +73,19 @@ impl Failure {
     }
 }
 
+/// Whether the system denied what was tried. The loader only says so in words.
+fn is_denied(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(found) = cause {
+        let io = found.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied) {
+            return true;
+        }
+        cause = found.source();
+    }
+    error.to_string().contains("Permission denied")
+}
+
 impl From<PrototypeError> for Failure {
     fn from(error: PrototypeError) -> Failure {
         Failure::usage(error.to_string(), error.help())
@@ -62,7 +94,8 @@ impl From<PrototypeError> for Failure {
 
 impl From<BindingError> for Failure {
     fn from(error: BindingError) -> Failure {
-        Failure::usage(error.to_string(), error.help())
+        let failure = Failure::usage(error.to_string(), error.help());
+        failure.denied_to(keeper::left_with(), &error)
     }
 }
 
@@ -75,22 +108,24 @@ impl From<CallError> for Failure {
 impl From<LibraryError> for Failure {
     fn from(error: LibraryError) -> Failure {
         let status = if error.is_usage() { 2 } else { 3 };
-        Failure {
+        let failure = Failure {
             status,
             what: error.to_string(),
             help: error.help(),
-        }
+        };
+        failure.denied_to(keeper::left_with(), &error)
     }
 }
 
 impl From<EventsError> for Failure {
     fn from(error: EventsError) -> Failure {
         let status = if error.is_usage() { 2 } else { 4 };
-        Failure {
+        let failure = Failure {
             status,
             what: error.to_string(),
             help: error.help(),
-        }
+        };
+        failure.denied_to(keeper::left_with(), &error)
     }
 }
 
@@ -106,5 +141,39 @@ impl From<EngineError> for Failure {
             what: error.what,
             help: error.help,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_denied_something_is_told_where_rights_were_given_up() {
+        let error = |kind| EventsError::Create {
+            path: "x.jsonl".into(),
+            source: io::Error::from(kind),
+        };
+        let failure = || Failure::usage("no file", "name one");
+        let denied = error(io::ErrorKind::PermissionDenied);
+        let told = failure().denied_to(Some("user a (`--user`)"), &denied);
+        assert_eq!(told.what, "no file, as user a (`--user`)");
+        assert!(
+            told.help.starts_with("name one; make it accessible"),
+            "{}",
+            told.help
+        );
+
+        assert_eq!(failure().denied_to(None, &denied), failure());
+        let other = error(io::ErrorKind::NotFound);
+        assert_eq!(failure().denied_to(Some("user a"), &other), failure());
+        // The loader's error has no cause.
+        let loader = LibraryError::Load {
+            library: "x.so".into(),
+            reason: "x.so: cannot open shared object file: Permission denied".into(),
+            help: String::new(),
+        };
+        let told = failure().denied_to(Some("user a"), &loader);
+        assert!(told.what.ends_with(", as user a"), "{}", told.what);
     }
 }

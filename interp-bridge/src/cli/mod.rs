@@ -11,12 +11,14 @@
 mod agent;
 mod args;
 mod call;
+mod child;
 pub mod engine;
 mod event_log;
 mod exit;
 mod failure;
 mod heap;
 mod hooks;
+pub mod keeper;
 mod naming;
 mod output;
 mod progress;

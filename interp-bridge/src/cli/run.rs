@@ -69,13 +69,24 @@ pub(super) fn run(
         },
     };
     let mut run = Run::default();
-    let library = function.library.display().to_string();
-    watch::enter_native(
-        &library,
-        &function.name,
-        bridge.backend().name(),
-        options.format,
-    );
+    if let Some(socket) = bridge.session().agent_socket() {
+        watch::hand_over(&socket);
+    }
+    let buffers: Vec<(&str, u64, u64)> = plan
+        .buffers
+        .iter()
+        .zip(&bases)
+        .map(|(buffer, base)| (buffer.name.as_str(), *base, buffer.init.len()))
+        .collect();
+    watch::enter_native(&watch::Beginning {
+        library: &function.library,
+        function: &function.name,
+        address: function.address,
+        backend: bridge.backend().name(),
+        format: options.format,
+        recorded: bridge.session().recorded(),
+        buffers: &buffers,
+    });
     for _ in 0..repeat {
         set_args(&mut call, &plan.args, &bases)?;
         watch::call_begins(options.timeout);

@@ -254,6 +254,7 @@ fn options_reach_the_engine() {
         format: Format::Text,
         native_heap: false,
         hot: Some(16),
+        as_root: false,
     };
     assert_eq!(*opened.lock().unwrap_or_else(|e| panic!("{e}")), [expected]);
 }

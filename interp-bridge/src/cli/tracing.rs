@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use tracer_user::{
     backend::{Backend, BackendError},
+    privileges,
     session::SessionError,
 };
 
@@ -82,6 +83,21 @@ impl Engine for Tracing {
         let bridge = Bridge::new(backend)?;
         bridge.set_strict(options.strict);
         bridge.set_hot(options.hot);
+        // Given up long before, and seen to once more: next comes the library.
+        if privileges::privileged() && !options.as_root {
+            return Err(environment(
+                "the library would be loaded with privileges".to_owned(),
+                "start ffitrace as an ordinary user, or with `--as-root`",
+            ));
+        }
+        bridge.session().on_stuck(|time| {
+            super::watch::stuck();
+            eprintln!(
+                "ffitrace: who takes the accesses (the file of --events, if there is one) has not \
+                 moved for {} s; native code waits for it and goes on when it does",
+                time.as_secs()
+            );
+        });
         // Asked for here, before anything is done, whether the recorder can at all.
         let asked = bridge.session().stop_at_first(options.stop_at_first);
         asked.map_err(BridgeError::from)?;

@@ -13,28 +13,37 @@
 //! the process die) would otherwise look like a run without a finding.
 //!
 //! # Safety
-//! The process is forked before any thread exists, so the child may do anything. Parent and child
-//! share one page: the child writes it, the parent reads it after the child has ended.
+//! The process is forked before any thread exists (see [`child`](super::child)). Parent and child
+//! share some pages: the child writes them, the parent reads them after the child has ended.
 #![allow(unsafe_code)]
 
+mod death;
+
 use std::{
-    io::{self, Write},
-    os::fd::{FromRawFd, OwnedFd},
-    sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+    sync::{
+        OnceLock,
+        atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open},
     time::{ClockId, clock_gettime},
 };
-use tracer_user::mapping::Mapping;
+use tracer_user::{agent, mapping::Mapping, modules};
 
-use super::args::Format;
-use crate::{
-    bridge::signal_name,
-    report::{self, CallReport, Stats, Theme, Violation, ViolationKind, model::SCHEMA},
+use super::{
+    args::Format,
+    child::{self, HeldBack, Side},
 };
+use crate::{bridge::signal_name, report::ViolationKind};
 
 /// Bytes of a name in the shared page.
 const NAME: usize = 1024;
@@ -53,11 +62,38 @@ const OUTSIDE: u32 = 0;
 /// In native code.
 const INSIDE: u32 = 1;
 
+/// Buffers that the parent knows the names of; of more, the first.
+const PLACES: usize = 32;
+
+/// A buffer.
+#[repr(C)]
+struct Place {
+    base: u64,
+    size: u64,
+    name: [u8; 64],
+}
+
+/// Where code of a file is mapped.
+#[repr(C)]
+struct Code {
+    start: u64,
+    end: u64,
+    offset: u64,
+    path: [u8; NAME],
+}
+
 /// What the child tells its parent.
 #[repr(C)]
 struct Notice {
     stage: AtomicU32,
     json: AtomicU32,
+    /// Accesses that were recorded before the first call.
+    recorded: u64,
+    /// Whether native code is waiting for who takes the accesses.
+    stuck: AtomicU32,
+    places_used: u32,
+    places: [Place; PLACES],
+    code: Code,
     /// When the parent has to end the call, in nanoseconds of the monotonic clock; 0 for never.
     deadline: AtomicU64,
     library: [u8; NAME],
@@ -66,32 +102,71 @@ struct Notice {
 }
 
 static NOTICE: AtomicPtr<Notice> = AtomicPtr::new(std::ptr::null_mut());
-static CHILD: AtomicI32 = AtomicI32::new(0);
-/// The last signal that the parent itself was sent.
-static SENT: AtomicI32 = AtomicI32::new(0);
+
+/// The child's end of a socket to its parent.
+static TO_PARENT: OnceLock<OwnedFd> = OnceLock::new();
 
 /// Goes on in a child process, watched by this one. Call it first in `main`, before there are
 /// threads. Where no process can be had, the program goes on unwatched.
 pub fn split() {
-    let Ok(page) = Mapping::shared(size_of::<Notice>()) else {
+    let (Ok(page), Ok((own, childs))) = (Mapping::shared(size_of::<Notice>()), agent::pair())
+    else {
         return;
     };
-    // SAFETY: there are no other threads, so the child is a full copy of this process.
-    let child = unsafe { libc::fork() };
-    match child {
-        0 => {
-            // SAFETY: takes numbers only. The child must not run on unwatched.
-            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    let parent = getpid();
+    let held_back = HeldBack::begin();
+    match child::fork() {
+        Ok(Side::Child) => {
+            // It must not run on unwatched.
+            if child::end_with(parent).is_err() {
+                std::process::exit(3);
+            }
+            let _ = TO_PARENT.set(childs);
             NOTICE.store(page.as_ptr().cast(), Ordering::Release);
             std::mem::forget(page);
         }
-        child if child > 0 => watch(child, &page),
-        _ => {}
+        Ok(Side::Parent(child)) => {
+            drop(childs);
+            watch(child, &page, &own, held_back)
+        }
+        Err(_) => {}
+    }
+}
+
+/// What native code is called for.
+pub(super) struct Beginning<'a> {
+    pub(super) library: &'a Path,
+    pub(super) function: &'a str,
+    /// Address of the function.
+    pub(super) address: u64,
+    pub(super) backend: &'a str,
+    pub(super) format: Format,
+    /// Accesses that the session has recorded before.
+    pub(super) recorded: u64,
+    /// Names, first addresses and sizes.
+    pub(super) buffers: &'a [(&'a str, u64, u64)],
+}
+
+/// Hands the parent a copy of the connection to the agent, which tells there what this process left
+/// if it is killed.
+pub(super) fn hand_over(agent_socket: &OwnedFd) {
+    if let Some(parent) = TO_PARENT.get()
+        && let Err(error) = agent::hand_over(parent, agent_socket.as_fd())
+    {
+        tracing::debug!("the parent does not get the agent's socket: {error}");
+    }
+}
+
+/// Tells the parent that who takes the accesses does not move, so that native code cannot.
+pub(super) fn stuck() {
+    // SAFETY: null, or the page, see `enter_native`.
+    if let Some(notice) = unsafe { NOTICE.load(Ordering::Acquire).as_ref() } {
+        notice.stuck.store(1, Ordering::Relaxed);
     }
 }
 
 /// Tells the parent that native code runs from now on.
-pub(super) fn enter_native(library: &str, function: &str, backend: &str, format: Format) {
+pub(super) fn enter_native(beginning: &Beginning<'_>) {
     let notice = NOTICE.load(Ordering::Acquire);
     if notice.is_null() {
         return;
@@ -99,12 +174,29 @@ pub(super) fn enter_native(library: &str, function: &str, backend: &str, format:
     // SAFETY: the page is as large as a `Notice`, and only this thread writes it; the parent
     // reads it when this process has ended.
     unsafe {
-        write_name(&mut (*notice).library, library);
-        write_name(&mut (*notice).function, function);
-        write_name(&mut (*notice).backend, backend);
-        (*notice)
-            .json
-            .store(u32::from(format == Format::Json), Ordering::Relaxed);
+        write_name(
+            &mut (*notice).library,
+            &beginning.library.display().to_string(),
+        );
+        write_name(&mut (*notice).function, beginning.function);
+        write_name(&mut (*notice).backend, beginning.backend);
+        for (place, (name, base, size)) in (*notice).places.iter_mut().zip(beginning.buffers) {
+            (place.base, place.size) = (*base, *size);
+            write_name(&mut place.name, name);
+        }
+        (*notice).recorded = beginning.recorded;
+        (*notice).places_used = beginning.buffers.len().min(PLACES) as u32;
+        let mappings = modules::mappings().unwrap_or_default();
+        if let Some(mapping) = modules::find(&mappings, beginning.address) {
+            let code = &mut (*notice).code;
+            (code.start, code.end) = (mapping.range.start, mapping.range.end);
+            code.offset = mapping.offset;
+            write_bytes(&mut code.path, mapping.path.as_os_str().as_bytes());
+        }
+        (*notice).json.store(
+            u32::from(beginning.format == Format::Json),
+            Ordering::Relaxed,
+        );
         (*notice).stage.store(INSIDE, Ordering::Release);
     }
 }
@@ -142,72 +234,59 @@ pub(super) fn leave_native() {
 }
 
 fn write_name(to: &mut [u8], name: &str) {
-    let length = name.len().min(to.len() - 1);
-    to[..length].copy_from_slice(&name.as_bytes()[..length]);
+    write_bytes(to, name.as_bytes());
+}
+
+fn write_bytes(to: &mut [u8], bytes: &[u8]) {
+    let length = bytes.len().min(to.len() - 1);
+    to[..length].copy_from_slice(&bytes[..length]);
     to[length] = 0;
 }
 
-fn read_name(from: &[u8]) -> String {
-    let length = from
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(from.len());
-    String::from_utf8_lossy(&from[..length]).into_owned()
+fn read_bytes(from: &[u8]) -> &[u8] {
+    from.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
-/// Hands signals of the parent on to the child.
-extern "C" fn pass_on(signal: i32) {
-    SENT.store(signal, Ordering::Relaxed);
-    // SAFETY: kill is async-signal-safe and takes numbers only.
-    unsafe { libc::kill(CHILD.load(Ordering::Relaxed), signal) };
+fn read_name(from: &[u8]) -> String {
+    String::from_utf8_lossy(read_bytes(from)).into_owned()
 }
 
 /// Waits for the child and ends as it did, or reports how native code ended it.
-fn watch(child: i32, page: &Mapping) -> ! {
-    CHILD.store(child, Ordering::Relaxed);
-    for signal in [
-        libc::SIGTERM,
-        libc::SIGHUP,
-        libc::SIGINT,
-        libc::SIGQUIT,
-        libc::SIGUSR1,
-        libc::SIGUSR2,
-    ] {
-        // SAFETY: `pass_on` is async-signal-safe.
-        unsafe { libc::signal(signal, pass_on as *const () as usize) };
-    }
+fn watch(child: Pid, page: &Mapping, from_child: &OwnedFd, held_back: HeldBack) -> ! {
+    child::pass_signals_on(child);
+    drop(held_back);
     // SAFETY: the page is as large as a `Notice`; until the child has ended only its atomics are
     // read here.
     let notice = unsafe { &*page.as_ptr().cast::<Notice>() };
     let overdue = end_if_overdue(child, notice);
-    let mut status = 0;
-    // SAFETY: waits for our own child; a signal that is passed on interrupts it.
-    while unsafe { libc::waitpid(child, &raw mut status, 0) } < 0 {
-        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-            std::process::exit(3);
-        }
-    }
+    let Some(status) = child::wait_for(child) else {
+        std::process::exit(3)
+    };
     let inside = notice.stage.load(Ordering::Acquire) == INSIDE;
-    if libc::WIFEXITED(status) {
-        let code = libc::WEXITSTATUS(status);
+    let report_death = |kind, what: &str| death::report(notice, from_child, kind, what);
+    let Some(signal) = status.terminating_signal() else {
+        let code = status.exit_status().unwrap_or(3);
         if inside {
             report_death(
-                notice,
                 ViolationKind::NativeCrash,
                 &format!("native code ended the process with _exit({code})"),
             );
         }
         std::process::exit(code);
-    }
-    let signal = libc::WTERMSIG(status);
+    };
     if overdue {
-        report_death(
-            notice,
-            ViolationKind::Timeout,
-            "still running long after its time, with every signal blocked; the process was killed",
-        );
+        let what = match notice.stuck.load(Ordering::Relaxed) {
+            0 => {
+                "still running long after its time, with every signal blocked; the process was killed"
+            }
+            _ => {
+                "still waiting long after its time, because who takes the accesses does not; the \
+                 process was killed"
+            }
+        };
+        report_death(ViolationKind::Timeout, what);
     }
-    if inside && SENT.load(Ordering::Relaxed) != signal {
+    if inside && child::passed_on() != signal {
         let why = match signal {
             // A fault kills a process whose handler cannot run, whatever its memory is.
             libc::SIGSEGV => {
@@ -217,28 +296,18 @@ fn watch(child: i32, page: &Mapping) -> ! {
             _ => "",
         };
         report_death(
-            notice,
             ViolationKind::NativeCrash,
             &format!("{} ended the process{why}", signal_name(signal)),
         );
     }
-    // SAFETY: takes numbers only; ends this process as the child was ended.
-    unsafe {
-        libc::signal(signal, libc::SIG_DFL);
-        libc::raise(signal);
-    }
-    std::process::exit(128 + signal)
+    child::end_by(signal)
 }
 
 /// Waits until the child has ended, or is overdue in native code: then it is killed, and true
 /// returned. Where the system has no descriptors of processes it returns at once.
-fn end_if_overdue(child: i32, notice: &Notice) -> bool {
-    // SAFETY: takes numbers, and returns a descriptor that nobody else owns, or -1.
-    let descriptor = unsafe {
-        match libc::syscall(libc::SYS_pidfd_open, i64::from(child), 0u64) {
-            found @ 0.. => OwnedFd::from_raw_fd(found as i32),
-            _ => return false,
-        }
+fn end_if_overdue(child: Pid, notice: &Notice) -> bool {
+    let Ok(descriptor) = pidfd_open(child, PidfdFlags::empty()) else {
+        return false;
     };
     loop {
         let mut ended = [PollFd::new(&descriptor, PollFlags::IN)];
@@ -249,54 +318,9 @@ fn end_if_overdue(child: i32, notice: &Notice) -> bool {
         let deadline = notice.deadline.load(Ordering::Relaxed);
         let inside = notice.stage.load(Ordering::Acquire) == INSIDE;
         if inside && deadline != 0 && now() > Duration::from_nanos(deadline) {
-            // SAFETY: takes numbers only; the child has not been waited for, so the id is its own.
-            unsafe { libc::kill(child, libc::SIGKILL) };
+            // It has not been waited for, so the id is its own. If it has ended, that is enough.
+            let _ = kill_process(child, Signal::KILL);
             return true;
         }
     }
-}
-
-fn report_death(notice: &Notice, kind: ViolationKind, what: &str) -> ! {
-    let report = CallReport {
-        schema: SCHEMA,
-        library: read_name(&notice.library),
-        function: read_name(&notice.function),
-        backend: read_name(&notice.backend),
-        backend_note: None,
-        ret: None,
-        allocations: Vec::new(),
-        overreads: Vec::new(),
-        translations: Vec::new(),
-        stepped: Vec::new(),
-        native_heap: None,
-        violations: vec![Violation {
-            kind,
-            access: None,
-            certain: true,
-            addr: None,
-            size: None,
-            allocation: None,
-            offset: None,
-            ip: None,
-            symbol: None,
-            source: None,
-            instruction: None,
-            message: format!("{what}; what was traced before is lost with it"),
-            backtrace: Vec::new(),
-            count: 1,
-        }],
-        stats: Stats {
-            calls: 1,
-            ..Stats::default()
-        },
-    };
-    let mut stdout = io::stdout().lock();
-    let written = if notice.json.load(Ordering::Relaxed) == 1 {
-        report::json::write(&mut stdout, &report)
-    } else {
-        report::text::write(&mut stdout, &report, Theme::of(&io::stdout()), false)
-    };
-    // A reader that has gone away has seen enough.
-    let _ = written.and_then(|()| stdout.flush());
-    std::process::exit(i32::from(report.exit_status()))
 }

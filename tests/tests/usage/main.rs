@@ -72,7 +72,7 @@ fn main() -> ExitCode {
 }
 
 fn command(arguments: &[impl AsRef<std::ffi::OsStr>]) -> Result<Command> {
-    let mut command = Command::new(binary::ffitrace()?);
+    let mut command = binary::command()?;
     command.args(arguments).env("RUST_BACKTRACE", "1");
     Ok(command)
 }

@@ -45,6 +45,23 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     )?)
 }
 
+/// Gives the process at the other end of a socket a copy of a descriptor.
+///
+/// # Errors
+/// Those of `sendmsg(2)`.
+pub fn hand_over(to: impl AsFd, file: BorrowedFd<'_>) -> io::Result<()> {
+    send(to, b"descriptor", &[file])
+}
+
+/// The descriptor that was handed over at the other end of a socket, without waiting for one.
+///
+/// # Errors
+/// Those of `recvmsg(2)`: `WouldBlock` where none was.
+pub fn take_over(from: impl AsFd) -> io::Result<Option<OwnedFd>> {
+    rustix::io::ioctl_fionbio(&from, true)?;
+    Ok(receive(from)?.and_then(|packet| packet.files.into_iter().next()))
+}
+
 /// Has the kernel say who sends.
 pub(super) fn ask_for_senders(socket: impl AsFd) -> io::Result<()> {
     Ok(sockopt::set_socket_passcred(socket, true)?)

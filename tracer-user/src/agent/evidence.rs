@@ -21,7 +21,7 @@ pub struct Evidence {
     pub emitted: u64,
     /// Accesses that it could not record.
     pub dropped: u64,
-    /// Records that the process had not read.
+    /// Accesses whose records the process had not read.
     pub unread: u64,
     /// The last accesses, oldest first: at most 16 of the unread ones.
     pub last: Vec<LastAccess>,
@@ -64,8 +64,8 @@ impl Evidence {
         };
         let mut last = std::collections::VecDeque::with_capacity(LAST);
         drain(&mut |bytes| {
-            evidence.unread += 1;
             if let Some(access) = access(bytes) {
+                evidence.unread += 1;
                 if last.len() == LAST {
                     last.pop_front();
                 }
@@ -153,7 +153,7 @@ mod tests {
         #[test]
         fn any_bytes_are_survived(records in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..256), 0..40)) {
             let evidence = Evidence::from_ring(Counters::zeroed(), |each| records.iter().for_each(|record| each(record)));
-            prop_assert_eq!(evidence.unread, records.len() as u64);
+            prop_assert!(evidence.unread <= records.len() as u64);
         }
     }
 }

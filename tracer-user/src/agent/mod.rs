@@ -30,7 +30,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-pub use channel::pair;
+pub use channel::{hand_over, pair, take_over};
 pub use client::{AgentError, Connection, last_words};
 pub use evidence::{Evidence, LastAccess};
 pub use limits::Limits;

@@ -203,8 +203,9 @@ impl Service {
                 programs.unprobe(session.slot);
                 Reply::Done.into()
             }),
-            (Request::Close, Some(_)) => Ok(Reply::Done.into()),
-            (Request::Probe { .. } | Request::Unprobe | Request::Close, None) => Err((
+            // Also where there is none.
+            (Request::Close, _) => Ok(Reply::Done.into()),
+            (Request::Probe { .. } | Request::Unprobe, None) => Err((
                 Refusal::Protocol,
                 "this connection has no session: `open` one first".to_owned(),
             )),

@@ -129,6 +129,16 @@ pub(crate) trait Recorder: Send {
     /// Where the counters cannot be read.
     fn emitted(&self) -> Result<Emitted, BackendError>;
 
+    /// A copy of the socket of the agent that records, if one does.
+    fn agent_socket(&self) -> Option<std::os::fd::OwnedFd> {
+        None
+    }
+
+    /// Why nothing is recorded any more, if the recorder knows that.
+    fn gone(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Called on the thread that is about to run native code.
     ///
     /// # Errors

@@ -49,7 +49,7 @@ impl TraceSession {
         draining.pipeline.set_sink(real);
         draining.pipeline.reset();
         drop(draining);
-        self.progress.store(0, Ordering::Relaxed);
+        self.pulse.delivered.store(0, Ordering::Relaxed);
         let end = end?;
         let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         let expected = [

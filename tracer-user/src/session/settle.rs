@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{TraceSession, agent::Draining, stats::Mark};
+use super::{TraceSession, reader::Draining, stats::Mark};
 use crate::{
     access::{AccessKind, Refused},
     backend::BackendError,
@@ -86,6 +86,7 @@ impl TraceSession {
             draining = self.draining();
         };
         draining.pipeline.finish();
+        let gone = draining.recorder.gone();
         let mut unseen = |count: u64, what: String| {
             if count > 0 {
                 draining.pipeline.refuse_other(&Refused {
@@ -134,9 +135,10 @@ impl TraceSession {
         ) + unseen(
             elsewhere,
             format!(
-                "{elsewhere} accesses were resumed and not recorded: those of a child process that \
-                 shares this one's memory (vfork) and is not known to the kernel's part; the inproc \
-                 recorder sees them"
+                "{elsewhere} accesses were resumed and not recorded: {}",
+                gone.unwrap_or(
+                    "the kernel's part did not know whose they are; the inproc recorder sees them"
+                )
             ),
         ) + unseen(
             failed,

@@ -3,7 +3,7 @@
 use std::{
     io,
     os::fd::AsRawFd,
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 
 use super::{
     Place, TraceSession,
-    agent::{self, Draining},
+    clock::{self, Command, OnStuck},
+    reader::{self, Draining, Pulse},
 };
 use crate::{
     backend::{
@@ -23,7 +24,7 @@ use crate::{
     },
     pipeline::{Pipeline, SharedSink},
     resume::{Engine, Lent, Recording},
-    translate,
+    translate::{self, Translator},
 };
 
 /// Why there is no session, or no call in it.
@@ -102,24 +103,45 @@ impl TraceSession {
         lent.kernel_ring = recorder.kernel_ring();
         lent.known = recorder.known();
         engine.lend(&lent);
-        let progress = Arc::new(AtomicU64::new(0));
+        let pulse = Arc::new(Pulse::default());
         let pipeline = Pipeline::new(
             session,
             engine.code.range(),
             recorder.string_rule(),
             sink,
-            Arc::clone(&progress),
+            Arc::clone(&pulse.delivered),
         );
         let by_thread = recorder.recording().is_by_thread();
         let pipeline = pipeline.with_logs(engine.translator().filter(|_| by_thread));
-        let draining = Arc::new(Mutex::new(Draining { recorder, pipeline }));
+        let draining = Arc::new(Mutex::new(Draining {
+            recorder,
+            pipeline,
+            pulse: Arc::clone(&pulse),
+        }));
         let (commands, inbox) = mpsc::unbounded_channel();
-        let agent = {
-            let draining = Arc::clone(&draining);
-            crate::quiet::spawn("ffitrace-agent", move || {
-                agent::run(engine, &draining, woken, inbox);
+        let stop = Arc::new(AtomicBool::new(false));
+        let on_stuck: OnStuck = Arc::new(Mutex::new(Box::new(|time| {
+            tracing::warn!("what takes the accesses has not moved for {time:?}; native code waits");
+        })));
+        let clock = {
+            let (pulse, on_stuck) = (Arc::clone(&pulse), Arc::clone(&on_stuck));
+            crate::quiet::spawn("ffitrace-clock", move || {
+                clock::run(engine, inbox, &pulse, &on_stuck);
             })
-            .map_err(system("the agent thread could not be started"))?
+            .map_err(system("the session's clock could not be started"))?
+        };
+        let reader = {
+            let (draining, stop) = (Arc::clone(&draining), Arc::clone(&stop));
+            let commands = commands.clone();
+            let drained = move || {
+                if engine.translator().is_some_and(Translator::is_looking) {
+                    let _ = commands.send(Command::Look);
+                }
+            };
+            crate::quiet::spawn("ffitrace-reader", move || {
+                reader::run(engine, &draining, &woken, &stop, drained);
+            })
+            .map_err(system("the reader could not be started"))?
         };
         // From here the session's own drop gives the engine back.
         std::mem::forget(claim);
@@ -129,9 +151,11 @@ impl TraceSession {
             draining,
             commands,
             outermost: Mutex::new(()),
-            agent: Some(agent),
-            progress,
-            _wake: wake,
+            threads: vec![clock, reader],
+            stop,
+            pulse,
+            on_stuck,
+            wake,
         };
         session.self_test()?;
         Ok(session)

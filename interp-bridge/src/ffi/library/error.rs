@@ -1,6 +1,7 @@
 //! What keeps a library from being loaded, searched or unloaded.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -186,8 +187,15 @@ impl LibraryError {
 pub(super) fn explain(name: &OsStr, words: &str) -> (String, String) {
     let path = Path::new(name);
     let is_path = name.as_bytes().contains(&b'/');
-    if is_path && !path.exists() {
-        return ("no such file".into(), "check the path".into());
+    if is_path && let Err(error) = std::fs::File::open(path) {
+        return match error.kind() {
+            io::ErrorKind::NotFound => ("no such file".into(), "check the path".into()),
+            io::ErrorKind::PermissionDenied => (
+                "Permission denied".into(),
+                "check the modes of the file and of the directories above it".into(),
+            ),
+            _ => (error.to_string(), "check the path".into()),
+        };
     }
     if path.is_dir() {
         return ("it is a directory".into(), "name the library in it".into());

@@ -1,6 +1,6 @@
 //! [`Ebpf`] as a recorder.
 
-use std::path::Path;
+use std::{os::fd::OwnedFd, path::Path};
 
 use super::{Ebpf, Returns, RingView};
 use crate::{
@@ -37,6 +37,17 @@ impl Recorder for Kernel {
 
     fn known(&self) -> *mut [u64; tracer_ebpf::KNOWN_SITES] {
         self.ebpf.known()
+    }
+
+    fn agent_socket(&self) -> Option<OwnedFd> {
+        self.ebpf.agent()?.socket().try_clone_to_owned().ok()
+    }
+
+    fn gone(&self) -> Option<&'static str> {
+        self.ebpf.agent()?.is_gone().then_some(
+            "the agent that has them recorded ended in the middle of the call; start it again \
+             (`ffitrace agent`), and make the call again",
+        )
     }
 
     fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
