@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -55,7 +55,7 @@ pub fn public_dir() -> Result<tempfile::TempDir> {
 }
 
 impl Agent {
-    /// Starts one at a new socket, for everybody, and waits until it is ready.
+    /// Starts one at a new socket, for everybody unless the options say otherwise, and waits until it is ready.
     ///
     /// # Errors
     /// Fails if it does not get ready.
@@ -75,18 +75,21 @@ impl Agent {
     /// Fails if it does not get ready.
     pub fn at(socket: &Path, options: &[&str]) -> Result<Agent> {
         let mut command = Agent::command(socket)?;
+        if !options.contains(&"--mode") {
+            command.args(["--mode", "666"]);
+        }
         command.args(options);
         Agent::run(command, socket)
     }
 
-    /// The command line of one at this socket, for everybody.
+    /// The command line of one at this socket, for root.
     ///
     /// # Errors
     /// Fails if there is no program.
     pub fn command(socket: &Path) -> Result<Command> {
         let mut command = Command::new(binary::ffitrace()?);
-        command.args(["agent", "--mode", "666", "--socket"]);
-        command.arg(socket).env_remove("NOTIFY_SOCKET");
+        command.args(["agent", "--socket"]).arg(socket);
+        command.stdin(Stdio::null()).env_remove("NOTIFY_SOCKET");
         Ok(command)
     }
 
@@ -104,8 +107,10 @@ impl Agent {
         let ready = wait_for("an agent that serves", LIMIT, || {
             check!(agent.running.is_running()?, "the agent has ended");
             // Who made the socket beforehand may have connections wait, so the log is looked at.
-            Ok((agent.log()?.contains("listening at") && Client::greet(socket).is_ok())
-                .then_some(()))
+            Ok(
+                (agent.log()?.contains("listening at") && Client::greet(socket).is_ok())
+                    .then_some(()),
+            )
         });
         ready.with_context(|| format!("{command:?}\nlog: {}", agent.log().unwrap_or_default()))?;
         Ok(agent)
@@ -216,7 +221,11 @@ impl Agent {
                 continue;
             };
             for line in text.lines() {
-                let kinds = [("link_id:", "link"), ("map_id:", "map"), ("prog_id:", "program")];
+                let kinds = [
+                    ("link_id:", "link"),
+                    ("map_id:", "map"),
+                    ("prog_id:", "program"),
+                ];
                 for (prefix, kind) in kinds {
                     if let Some(id) = line.strip_prefix(prefix) {
                         found.insert((kind, id.trim().parse()?));

@@ -44,7 +44,9 @@ impl Question for Agents {
             return Ok(Answer::Senseless);
         }
         let Some(program) = &terms.program else {
-            return Ok(Answer::LeftOut("it takes the program ffitrace itself".to_owned()));
+            return Ok(Answer::LeftOut(
+                "it takes the program ffitrace itself".to_owned(),
+            ));
         };
         measure(program, terms.each).map_err(|what| broken(self.text(), setup.backend, what))
     }
@@ -134,7 +136,12 @@ impl Holder {
             .map_err(|error| error.to_string())?;
         let orders = process.stdin.take();
         let answers = process.stdout.take().ok_or("no pipe")?;
-        Ok(Holder { process, orders, answers: BufReader::new(answers), holds: false })
+        Ok(Holder {
+            process,
+            orders,
+            answers: BufReader::new(answers),
+            holds: false,
+        })
     }
 
     fn hold(&mut self, holds: bool) -> Result<(), String> {

@@ -9,6 +9,7 @@
 //! after the other, so the ratios mean something on a noisy machine. How often the work is repeated
 //! is found by trying: enough to fill the time that was asked for.
 
+mod agents;
 mod callbacks;
 mod calls;
 pub mod child;
@@ -18,7 +19,6 @@ mod lackey;
 mod library;
 mod loops;
 mod memory;
-mod agents;
 mod neighbours;
 mod question;
 mod rows;

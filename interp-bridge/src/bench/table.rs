@@ -1,8 +1,7 @@
 //! All questions, in the order in which they are asked and shown.
 
 use super::{
-    agents::Agents,
-    callbacks::Callback, calls, cold::Cold, copies, library::Library, loops,
+    agents::Agents, callbacks::Callback, calls, cold::Cold, copies, library::Library, loops,
     neighbours::Neighbours, question::Question, sparse::Sparse, sqlite::Sqlite, threads, tiny,
     zlib::Zlib,
 };

@@ -6,6 +6,7 @@ use anyhow::Result;
 use ffitrace_tests::agent::Agent;
 use ffitrace_tests::check;
 use ffitrace_tests::place::NOBODY;
+use ffitrace_tests::report::Report;
 use ffitrace_tests::suite::Suite;
 
 use crate::ground::{self, Gate, Ground, PATTERN, Pattern, wait_for_no_links};
@@ -68,7 +69,11 @@ fn events(ground: &Ground) -> Result<()> {
     let call = ground.pattern(agent.socket(), &pattern)?.with_events();
     let outcome = call.run()?;
     pattern.check(&outcome)?;
-    check!(outcome.events.len() == 100, "{} events", outcome.events.len());
+    check!(
+        outcome.events.len() == 100,
+        "{} events",
+        outcome.events.len()
+    );
     let own = |symbol: &Option<String>| {
         let symbol = symbol.as_deref().unwrap_or_default();
         symbol.starts_with("agent_pattern+") || symbol.starts_with("write_places+")
@@ -103,7 +108,12 @@ fn violation(ground: &Ground) -> Result<()> {
     let call = ground.call(NOBODY, agent.socket(), prototype)?;
     let outcome = call.bind(["p=uninit:10", "n=10"]).run()?;
     outcome.expect_code(1)?;
-    let kinds: Vec<_> = outcome.report.violations.iter().map(|one| &one.kind).collect();
+    let kinds: Vec<_> = outcome
+        .report
+        .violations
+        .iter()
+        .map(|one| &one.kind)
+        .collect();
     check!(kinds == ["out_of_bounds"], "{kinds:?}");
     agent.stop()
 }
@@ -119,7 +129,11 @@ fn crash(ground: &Ground) -> Result<()> {
         found.len() == 1 && found[0].kind == "native_crash" && found[0].message.contains("SIGABRT"),
         "{found:?}"
     );
-    check!(outcome.allocation("p")?.written == [(0, 4)], "{:?}", outcome.report);
+    check!(
+        outcome.allocation("p")?.written == [(0, 4)],
+        "{:?}",
+        outcome.report
+    );
     agent.wait_for_sessions(0)?;
     agent.stop()
 }
@@ -132,7 +146,11 @@ fn threads(ground: &Ground) -> Result<()> {
     outcome.expect_code(0)?;
     let stats = &outcome.report.stats;
     check!(stats.writes == 800, "{stats:?}");
-    check!(outcome.allocation("p")?.written == [(0, 3200)], "{:?}", outcome.report);
+    check!(
+        outcome.allocation("p")?.written == [(0, 3200)],
+        "{:?}",
+        outcome.report
+    );
     agent.stop()
 }
 
@@ -154,13 +172,15 @@ fn killed(ground: &Ground) -> Result<()> {
     let prototype = "int agent_killed(unsigned char *p, unsigned long n)";
     let call = ground.call(NOBODY, agent.socket(), prototype)?;
     let call = call.bind(["p=zero:4", "n=100"]).option(["--hot", "off"]);
-    let outcome = call.run()?;
-    outcome.expect_code(1)?;
-    let found = &outcome.report.violations;
+    let finished = call.start()?.finish()?;
+    check!(finished.code == Some(1), "{finished:?}");
+    let report: Report = serde_json::from_str(&finished.stdout)?;
+    let found = &report.violations;
     check!(
         found.len() == 1 && found[0].kind == "native_crash" && found[0].message.contains("SIGKILL"),
         "{found:?}"
     );
+    check!(!report.stats.complete, "{:?}", report.stats);
     agent.wait_for_sessions(0)?;
     wait_for_no_links(&agent)?;
     agent.stop()
@@ -180,7 +200,11 @@ fn no_agent(ground: &Ground) -> Result<()> {
     );
     let outcome = call.auto().run()?;
     outcome.expect_code(0)?;
-    check!(outcome.report.backend == "inproc", "{}", outcome.report.backend);
+    check!(
+        outcome.report.backend == "inproc",
+        "{}",
+        outcome.report.backend
+    );
     check!(
         outcome.process.stderr.contains("no agent at"),
         "the reason is not given: {}",
@@ -212,7 +236,10 @@ fn attached(ground: &Ground) -> Result<()> {
     let call = gate.before(ground.pattern(agent.socket(), &pattern)?);
     let mut call = call.start()?;
     gate.wait(&mut call.running)?;
-    check!(agent.links()? > 0, "not attached in the middle of a session");
+    check!(
+        agent.links()? > 0,
+        "not attached in the middle of a session"
+    );
     let status = agent.wait_for_sessions(1)?;
     check!(status.attached && status.own_sessions == 0, "{status:?}");
     gate.open()?;

@@ -16,7 +16,12 @@ use crate::ground::{self, Gate, Ground, LIMIT, Pattern, wait_for_no_links};
 pub(crate) fn add(suite: &mut Suite, ground: &Arc<Ground>) {
     ground::add(suite, ground, "ends::client_killed", client_killed);
     ground::add(suite, ground, "ends::agent_killed", agent_killed);
-    ground::add(suite, ground, "ends::agent_killed_unnoticed", agent_killed_unnoticed);
+    ground::add(
+        suite,
+        ground,
+        "ends::agent_killed_unnoticed",
+        agent_killed_unnoticed,
+    );
     ground::add(suite, ground, "ends::agent_told_to_end", told_to_end);
     ground::add(suite, ground, "ends::out_of_patience", out_of_patience);
     ground::add(suite, ground, "ends::second_agent", second_agent);
@@ -25,7 +30,12 @@ pub(crate) fn add(suite: &mut Suite, ground: &Arc<Ground>) {
 }
 
 /// A call that waits at a gate, in the middle of its accesses.
-fn in_the_middle(ground: &Ground, agent: &Agent, gate: &Gate, after: u64) -> Result<(Pattern, Started)> {
+fn in_the_middle(
+    ground: &Ground,
+    agent: &Agent,
+    gate: &Gate,
+    after: u64,
+) -> Result<(Pattern, Started)> {
     let pattern = Pattern::number(6).with(500, after);
     let call = gate.before(ground.pattern(agent.socket(), &pattern)?);
     let mut call = call.start()?;
@@ -45,6 +55,7 @@ fn kill(process: i32) -> Result<()> {
 
 fn client_killed(ground: &Ground) -> Result<()> {
     let agent = Agent::start(&[])?;
+    ground.check_service(agent.socket())?;
     let before = agent.descriptors()?;
     for whole_group in [false, true] {
         let gate = Gate::new()?;
@@ -90,7 +101,10 @@ fn check_incomplete(finished: &Finished) -> Result<()> {
         text.contains("not recorded") || text.contains("incomplete"),
         "no cause is named: {finished:?}"
     );
-    check!(finished.stdout.contains("\"complete\":false"), "{finished:?}");
+    check!(
+        finished.stdout.contains("\"complete\":false"),
+        "{finished:?}"
+    );
     Ok(())
 }
 

@@ -188,7 +188,11 @@ impl Pattern {
         outcome.expect_code(0)?;
         let count = self.count();
         let stats = &outcome.report.stats;
-        check!(outcome.report.backend == "ebpf", "{}", outcome.report.backend);
+        check!(
+            outcome.report.backend == "ebpf",
+            "{}",
+            outcome.report.backend
+        );
         check!(stats.complete, "the trace is incomplete");
         check!(
             (stats.emitted, stats.delivered, stats.dropped) == (count, count, 0),

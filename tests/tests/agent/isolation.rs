@@ -111,6 +111,7 @@ fn descriptors(ground: &Ground) -> Result<()> {
 /// What another user does without pause changes nothing in anybody's trace.
 fn flood(ground: &Ground) -> Result<()> {
     let agent = Agent::start(&[])?;
+    ground.check_service(agent.socket())?;
     let before = agent.descriptors()?;
     let (pattern, gate) = (Pattern::number(11).with(500, 4000), Gate::new()?);
     let call = gate.before(ground.pattern(agent.socket(), &pattern)?);
@@ -127,13 +128,19 @@ fn flood(ground: &Ground) -> Result<()> {
     flood_gate.wait(&mut flood)?;
     // The one that was there before, and some that come meanwhile.
     gate.open()?;
-    pattern.check(&call.outcome()?).context("the session before")?;
+    pattern
+        .check(&call.outcome()?)
+        .context("the session before")?;
     for number in 0..3 {
         let pattern = Pattern::number(number);
         let outcome = ground.pattern(agent.socket(), &pattern)?.run()?;
         pattern.check(&outcome).context("a session meanwhile")?;
     }
-    check!(flood.is_running()?, "the flood ended early: {}", flood.errors()?);
+    check!(
+        flood.is_running()?,
+        "the flood ended early: {}",
+        flood.errors()?
+    );
     flood_gate.open()?;
     good("flood", flood.wait(LIMIT)?)?;
     agent.wait_for_sessions(0)?;

@@ -101,7 +101,9 @@ fn reload(ground: &Ground) -> Result<()> {
     limits.write("sessions_per_user = 2\n")?;
     agent.signal(libc::SIGHUP);
     agent.wait_for_log("reloaded")?;
-    pattern.check(&call.run()?).context("after one more was allowed")?;
+    pattern
+        .check(&call.run()?)
+        .context("after one more was allowed")?;
 
     // A mistake changes nothing, and is told.
     limits.write("sessions_per_user = 1\nsesions = 2\n")?;
@@ -120,7 +122,9 @@ fn reload(ground: &Ground) -> Result<()> {
     check_refused(&call, "`sessions_per_user`").context("none allowed")?;
     check!(agent.status()?.sessions == 1, "{:?}", agent.status()?);
     gate.open()?;
-    pattern.check(&first.outcome()?).context("the session in the middle")?;
+    pattern
+        .check(&first.outcome()?)
+        .context("the session in the middle")?;
     agent.stop()
 }
 
@@ -145,14 +149,14 @@ fn of_memory(ground: &Ground) -> Result<()> {
     check!(reply["opened"]["ring_bytes"] == 2 << 20, "{reply}");
     drop(client);
     agent.wait_for_sessions(0)?;
-    ground.check_service(agent.socket())?;
+    let call = ground.pattern(agent.socket(), &Pattern::number(1).with(10, 0))?;
+    check_refused(&call, "`arena_bytes`")?;
 
     limits.write("memory_per_user = 1048576\n")?;
     agent.signal(libc::SIGHUP);
     agent.wait_for_log("memory_per_user: 1048576")?;
     let client = Client::greet(agent.socket())?;
     check_limit(&client, &packets::open(pair, pair), "memory_per_user")?;
-    let call = ground.pattern(agent.socket(), &Pattern::number(1).with(10, 0))?;
     check_refused(&call, "`memory_per_user`")?;
     agent.stop()
 }

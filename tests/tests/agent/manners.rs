@@ -25,6 +25,7 @@ pub(crate) fn add(suite: &mut Suite, ground: &Arc<Ground>) {
 /// The agent closes a connection that has not greeted in time.
 fn says_nothing(ground: &Ground) -> Result<()> {
     let agent = Agent::start(&[])?;
+    ground.check_service(agent.socket())?;
     let before = agent.descriptors()?;
     let mut silent = Vec::new();
     for _ in 0..20 {
@@ -43,6 +44,7 @@ fn says_nothing(ground: &Ground) -> Result<()> {
 /// What a client does not read fills its own queue, and then costs it the connection.
 fn never_reads(ground: &Ground) -> Result<()> {
     let agent = Agent::start(&[])?;
+    ground.check_service(agent.socket())?;
     let before = agent.descriptors()?;
     let client = Client::greet(agent.socket())?;
     client.patience(Duration::from_secs(1))?;
@@ -108,6 +110,7 @@ fn hold_connections(
     count: usize,
     least: usize,
 ) -> Result<()> {
+    ground.check_service(agent.socket())?;
     let before = agent.descriptors()?;
     let socket = agent.socket().display().to_string();
     let (count, least) = (count.to_string(), least.to_string());

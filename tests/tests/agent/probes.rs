@@ -16,6 +16,7 @@ pub(crate) fn add(suite: &mut Suite, ground: &Arc<Ground>) {
 
 fn own_code_only(ground: &Ground) -> Result<()> {
     let agent = Agent::start(&[])?;
+    ground.check_service(agent.socket())?;
     let before = agent.descriptors()?;
     let words = [
         agent.socket().display().to_string(),
@@ -33,6 +34,7 @@ fn limit(ground: &Ground) -> Result<()> {
     let dir = Gate::new()?;
     fs::write(dir.ready(), "probes_per_session = 3\n")?;
     let agent = Agent::start(&["--limits", &dir.ready().display().to_string()])?;
+    ground.check_service(agent.socket())?;
     let before = agent.descriptors()?;
     let socket = agent.socket().display().to_string();
     ground.run_client(STRANGER, "limited-marks", &[&socket, "3"])?;

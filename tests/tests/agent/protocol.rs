@@ -244,7 +244,9 @@ fn descriptors(agent: &Agent) -> Result<()> {
         );
     }
     let _files = client.open(PAIR, PAIR)?;
-    let reply = client.converse(&packets::probe(0, "x"), &many(16))?.json()?;
+    let reply = client
+        .converse(&packets::probe(0, "x"), &many(16))?
+        .json()?;
     refusal(&reply)?;
     // With a message that is none, and in a packet that is too long.
     client.send(b"garbage", &many(16))?;

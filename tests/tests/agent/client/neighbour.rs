@@ -90,8 +90,7 @@ pub(super) fn snoop(words: &[String]) -> Result<()> {
         let handle = unsafe { OwnedFd::from_raw_fd(i32::try_from(opened).context("descriptor")?) };
         for file in 0..64 {
             // SAFETY: see the module.
-            let got =
-                unsafe { libc::syscall(libc::SYS_pidfd_getfd, handle.as_raw_fd(), file, 0) };
+            let got = unsafe { libc::syscall(libc::SYS_pidfd_getfd, handle.as_raw_fd(), file, 0) };
             check!(got == -1, "descriptor {file} of {pid} was taken");
         }
     }
