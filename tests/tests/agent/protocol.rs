@@ -203,6 +203,7 @@ fn no_arena(agent: &Agent) -> Result<()> {
         (PAIR / 2, PAIR),
         (4096, PAIR),
         (PAIR, PAIR / 2),
+        (PAIR, 0),
         (PAIR, PAIR + 1),
         (PAIR, u64::MAX),
         (PAIR, last),
@@ -217,10 +218,6 @@ fn no_arena(agent: &Agent) -> Result<()> {
     }
     let reply = client.ask(&open(PAIR, PAIR << 10))?;
     check_refusal(&reply, "limit", &["arena_bytes"])?;
-    for (length, why) in [(0, "protocol")] {
-        let reply = client.ask(&open(PAIR, length))?;
-        check_refusal(&reply, why, &["no arena"]).context("no bytes at all")?;
-    }
     client.open(end - PAIR, PAIR)?;
     Ok(())
 }

@@ -154,7 +154,7 @@ impl Soak<'_> {
             0..9 => self.start_call(),
             9 | 10 => self.kill_client(),
             11..15 => self.talk_garbage(),
-            15 if self.random.below(4) == 0 => self.restart(),
+            15 if self.random.below(3) == 0 => self.restart(),
             _ => {
                 std::thread::sleep(Duration::from_millis(self.random.below(60)));
                 Ok(())
@@ -381,7 +381,7 @@ impl Soak<'_> {
             restarts,
             garbage,
         } = self.tally;
-        check!(right > 0, "not one call was made");
+        check!(right > 0, "not one call was right");
         Ok(format!(
             "{right} calls right, {disturbed} ended by the disturbance, {killed} kills of clients, \
              {restarts} restarts, {garbage} conversations of garbage; resident {} KiB after {} KiB, \
