@@ -13,6 +13,7 @@ mod crowd;
 mod forger;
 mod marks;
 mod neighbour;
+mod wreck;
 
 /// First argument of a client.
 pub(crate) const ROLE: &str = "--as-client";
@@ -43,6 +44,7 @@ fn run(role: &str, words: &[String]) -> Result<()> {
     match role {
         "same-range" => neighbour::same_range(words),
         "snoop" => neighbour::snoop(words),
+        "wreck" => wreck::wreck(words),
         "forge" => forger::forge(words),
         "bequeath" => forger::bequeath(words),
         "inherit" => forger::inherit(),

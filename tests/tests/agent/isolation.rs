@@ -17,6 +17,7 @@ pub(crate) fn add(suite: &mut Suite, ground: &Arc<Ground>) {
     ground::add(suite, ground, "isolation::forged_sender", forged_sender);
     ground::add(suite, ground, "isolation::inherited_connection", inherited);
     ground::add(suite, ground, "isolation::other_descriptors", descriptors);
+    ground::add(suite, ground, "isolation::broken_ring", broken_ring);
     ground::add(suite, ground, "isolation::flood", flood);
 }
 
@@ -105,6 +106,25 @@ fn descriptors(ground: &Ground) -> Result<()> {
     ground.run_client(STRANGER, "snoop", &others)?;
     gate.open()?;
     pattern.check(&call.outcome()?)?;
+    agent.stop()
+}
+
+/// The agent reads what a killed process has left in its ring, and believes none of it.
+fn broken_ring(ground: &Ground) -> Result<()> {
+    let agent = Agent::start(&[])?;
+    ground.check_service(agent.socket())?;
+    let before = agent.descriptors()?;
+    let socket = agent.socket().display().to_string();
+    for position in [0, 4, 8, 1 << 20, 1 << 33, 1 << 63, u64::MAX, u64::MAX - 7] {
+        let position = position.to_string();
+        let words = [socket.as_str(), position.as_str()];
+        let mut command = ground.client(STRANGER, "wreck", &words)?;
+        let finished = process::run(&mut command, LIMIT)?;
+        check!(finished.signal == Some(libc::SIGKILL), "{finished:?}");
+        agent.wait_for_sessions(0)?;
+        agent.wait_for_descriptors(before)?;
+    }
+    ground.check_service(agent.socket())?;
     agent.stop()
 }
 

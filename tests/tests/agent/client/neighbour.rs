@@ -39,11 +39,11 @@ pub(super) fn same_range(words: &[String]) -> Result<()> {
 }
 
 /// Has the kernel access this address of ours, which it may not.
-fn touch(address: u64) -> Result<()> {
+pub(super) fn touch(address: u64) -> Result<()> {
     let length = 1 << 20;
     let address = usize::try_from(address)? as *mut libc::c_void;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-    let mut ends = [0; 2];
+    let (_reader, writer) = io::pipe()?;
     // SAFETY: see the module.
     let written = unsafe {
         let mapped = libc::mmap(address, length, libc::PROT_NONE, flags, -1, 0);
@@ -52,10 +52,11 @@ fn touch(address: u64) -> Result<()> {
             "no mapping there: {}",
             io::Error::last_os_error()
         );
-        check!(libc::pipe(ends.as_mut_ptr()) == 0, "no pipe");
-        libc::write(ends[1], address, 8)
+        libc::write(writer.as_raw_fd(), address, 8)
     };
     let error = io::Error::last_os_error();
+    // SAFETY: the mapping just made, which nobody else knows.
+    unsafe { libc::munmap(address, length) };
     check!(
         written == -1 && error.raw_os_error() == Some(libc::EFAULT),
         "the kernel read it: {written}, {error}"
