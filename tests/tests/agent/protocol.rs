@@ -17,8 +17,10 @@ use crate::ground::{self, Ground};
 
 const PAIR: u64 = 2 << 30;
 
+type Case = fn(&Agent) -> Result<()>;
+
 pub(crate) fn add(suite: &mut Suite, ground: &Arc<Ground>) {
-    let cases: [(&str, fn(&Agent) -> Result<()>); 9] = [
+    let cases: [(&str, Case); 9] = [
         ("other_version", other_version),
         ("no_message", no_message),
         ("too_long", too_long),
@@ -36,7 +38,7 @@ pub(crate) fn add(suite: &mut Suite, ground: &Arc<Ground>) {
 }
 
 /// Has the agent go through something twice, and looks at what is left of it.
-fn survives(ground: &Ground, case: fn(&Agent) -> Result<()>) -> Result<()> {
+fn survives(ground: &Ground, case: Case) -> Result<()> {
     let mut agent = Agent::start(&[])?;
     ground.check_service(agent.socket())?;
     let before = agent.descriptors()?;

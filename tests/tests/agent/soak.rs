@@ -126,6 +126,10 @@ fn run(ground: &Ground, time: Duration, seed: u64) -> Result<String> {
     let mut warm = None;
     while since.elapsed() < time {
         soak.step()?;
+        // However short it is, an agent ends in it.
+        if soak.tally.restarts == 0 && since.elapsed() > time / 2 {
+            soak.restart()?;
+        }
         if warm.is_none() && since.elapsed() > warm_up {
             warm = Some(soak.steady.memory()?);
         }

@@ -34,7 +34,7 @@ pub(super) fn flood(words: &[String]) -> Result<()> {
             let _ = client.converse(&packets::probe(rounds, "anything"), &files);
             let _ = client.ask(&json!("unprobe"));
             let _ = client.ask(&json!("status"));
-            if rounds % 3 != 0 {
+            if !rounds.is_multiple_of(3) {
                 let _ = client.ask(&json!("close"));
             }
         }
