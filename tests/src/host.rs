@@ -24,6 +24,8 @@ pub enum Need {
     Ptrace,
     /// Be root, to become somebody else with `setpriv`.
     DropRoot,
+    /// Make namespaces, and mount in them.
+    Namespaces,
     /// zlib as installed (`libz.so.1`).
     Zlib,
     /// AVX.
@@ -40,6 +42,7 @@ impl fmt::Display for Need {
             Need::Bpf => "eBPF",
             Need::Ptrace => "ptrace",
             Need::DropRoot => "root and setpriv",
+            Need::Namespaces => "root and namespaces",
             Need::Zlib => "zlib",
             Need::Avx => "AVX",
             Need::Avx2 => "AVX2",
@@ -54,6 +57,7 @@ pub fn missing(need: Need) -> Option<String> {
         Need::Bpf => bpf_missing().clone(),
         Need::Ptrace => ptrace_missing().clone(),
         Need::DropRoot => drop_root_missing(),
+        Need::Namespaces => namespaces_missing().clone(),
         Need::Zlib => zlib_missing(),
         Need::Avx => cpu(std::is_x86_feature_detected!("avx"), need),
         Need::Avx2 => cpu(std::is_x86_feature_detected!("avx2"), need),
@@ -217,6 +221,25 @@ fn drop_root_missing() -> Option<String> {
         Ok(status) if status.success() => None,
         _ => Some("no setpriv (package util-linux)".into()),
     }
+}
+
+fn namespaces_missing() -> &'static Option<String> {
+    static ANSWER: OnceLock<Option<String>> = OnceLock::new();
+    ANSWER.get_or_init(|| {
+        if let Some(reason) = drop_root_missing() {
+            return Some(reason);
+        }
+        let made = Command::new("unshare")
+            .args(["-m", "-p", "-f", "--mount-proc", "sh", "-c"])
+            .arg("mount -t tmpfs none /mnt && unshare -U -r true")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        match made {
+            Ok(status) if status.success() => None,
+            _ => Some("no namespaces can be made (unshare -m -p -U, mount)".into()),
+        }
+    })
 }
 
 fn zlib_missing() -> Option<String> {

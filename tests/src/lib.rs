@@ -12,17 +12,25 @@
 //! the product, so that a recorder that wrongly declares itself unusable fails its tests instead of
 //! skipping them.
 
+<<<<<<< HEAD
 pub mod agent;
+=======
+pub mod answered_bpf;
+>>>>>>> main
 pub mod binary;
 pub mod call;
 pub mod case;
 pub mod fixture;
 pub mod host;
 pub mod outcome;
+<<<<<<< HEAD
 pub mod packets;
+=======
+>>>>>>> main
 pub mod place;
 pub mod process;
 pub mod report;
+pub mod seccomp;
 pub mod stream;
 pub mod suite;
 pub mod without_dispatch;

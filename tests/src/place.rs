@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! The program and the fixtures where anybody can read them, and commands that run as somebody
 //! without privileges: the build directory may be private.
 
@@ -5,6 +6,13 @@ use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+=======
+//! The program and a fixture where anybody can read them: the build directory may be private.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+>>>>>>> main
 use std::process::Command;
 
 use anyhow::Result;
@@ -12,33 +20,64 @@ use anyhow::Result;
 use crate::fixture::Lib;
 use crate::{binary, check, host};
 
+<<<<<<< HEAD
 /// `nobody`.
 pub const NOBODY: u32 = 65534;
 
 /// A directory that every user can read.
 #[derive(Debug)]
+=======
+/// Copies of them.
+>>>>>>> main
 pub struct Place {
     dir: tempfile::TempDir,
 }
 
 impl Place {
+<<<<<<< HEAD
     /// Copies the program and these libraries.
     ///
     /// # Errors
     /// Fails if something cannot be copied.
     pub fn new(libs: &[Lib]) -> Result<Place> {
+=======
+    /// Makes them.
+    ///
+    /// # Errors
+    /// Fails if they cannot be copied.
+    pub fn new() -> Result<Place> {
+>>>>>>> main
         let dir = tempfile::Builder::new()
             .prefix("ffitrace-test-")
             .tempdir()?;
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755))?;
         let place = Place { dir };
+<<<<<<< HEAD
         place.copy(binary::ffitrace()?, "ffitrace")?;
         for lib in libs {
             place.copy(&lib.path(), lib.file_name())?;
+=======
+        for (from, name) in [
+            (binary::ffitrace()?.to_path_buf(), "ffitrace"),
+            (Lib::O2.path(), Lib::O2.file_name()),
+        ] {
+            let to = place.path(name);
+            // By another process: a test that forks meanwhile would inherit our descriptor, and
+            // a file that is open for writing cannot be executed.
+            let copied = Command::new("cp").arg(&from).arg(&to).status()?;
+            check!(
+                copied.success(),
+                "{} could not be copied to {}",
+                from.display(),
+                to.display()
+            );
+            fs::set_permissions(&to, Permissions::from_mode(0o755))?;
+>>>>>>> main
         }
         Ok(place)
     }
 
+<<<<<<< HEAD
     /// Copies a file, and lets everybody execute it.
     ///
     /// # Errors
@@ -59,10 +98,14 @@ impl Place {
     }
 
     /// Path of a file here.
+=======
+    /// Path of a file in it.
+>>>>>>> main
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
+<<<<<<< HEAD
     /// The copy of the program.
     pub fn program(&self) -> PathBuf {
         self.path("ffitrace")
@@ -90,6 +133,27 @@ impl Place {
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])
+=======
+    /// Path of the fixture.
+    pub fn library(&self) -> String {
+        self.path(Lib::O2.file_name()).display().to_string()
+    }
+
+    /// The program, by somebody without privileges.
+    pub fn unprivileged(&self) -> Command {
+        let program = self.path("ffitrace");
+        let mut command = if host::is_root() {
+            let mut command = Command::new("setpriv");
+            command
+                .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+                .args(["--inh-caps=-all", "--no-new-privs"])
+                .arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        command
+>>>>>>> main
             .current_dir("/")
             .env_remove("SUDO_UID")
             .env_remove("SUDO_GID");

@@ -290,9 +290,15 @@ fn doctor(arguments: &[&str]) -> Result<Finished> {
     let mut command = binary::command()?;
     command.arg("doctor").args(arguments);
     let finished = process::run(&mut command, MINUTE)?;
+    // It answers scripts by its status: whether `auto` gets ebpf.
+    let expected = if host::missing(Need::Bpf).is_none() {
+        0
+    } else {
+        3
+    };
     check!(
-        finished.code == Some(0),
-        "exit status {:?}: {}",
+        finished.code == Some(expected),
+        "exit status {:?}, not {expected}: {}",
         finished.code,
         finished.stderr
     );
@@ -312,6 +318,59 @@ fn doctor(arguments: &[&str]) -> Result<Finished> {
 fn doctor_json() -> Result<()> {
     let finished = doctor(&["--format", "json"])?;
     let value: serde_json::Value = serde_json::from_str(&finished.stdout)?;
-    check!(value.is_object(), "not an object: {value}");
+    check!(value["schema"] == 1, "schema {}", value["schema"]);
+    let auto = auto()?.report.backend;
+    check!(value["auto"] == auto.as_str(), "auto takes {auto}: {value}");
+    let checks = value["checks"].as_array().context("no checks")?;
+    let mut names = BTreeSet::new();
+    for check in checks {
+        let name = check["name"].as_str().context("a check without a name")?;
+        check!(names.insert(name), "{name} twice");
+        let state = check["state"].as_str().context("a check without a state")?;
+        let known = ["ok", "warn", "missing", "untried"].contains(&state);
+        check!(known, "{name}: state {state}");
+        check!(
+            check["fallback"].is_null() == (state == "ok"),
+            "{name}: {check}"
+        );
+    }
+    // Scripts ask for these.
+    for name in [
+        "architecture",
+        "kernel",
+        "btf",
+        "tracepoints",
+        "ring_buffer",
+        "ring_maps",
+        "mapped_arrays",
+        "bpf_jit",
+        "bpf_syscall",
+        "syscall_user_dispatch",
+        "lockdown",
+        "privileges",
+        "unprivileged_bpf_disabled",
+        "perf_event_paranoid",
+        "uprobes",
+        "function_probes",
+        "seccomp",
+        "pid_namespace",
+        "user_namespace",
+        "no_new_privs",
+        "ptrace",
+        "ptrace_scope",
+        "memfd",
+        "arena",
+        "address_space_limit",
+        "file_size_limit",
+        "memory_limit",
+        "memlock",
+        "overcommit",
+        "bmi2",
+        "landlock",
+        "agent",
+        "page_fault_program",
+    ] {
+        check!(names.contains(name), "no check {name}");
+    }
     Ok(())
 }

@@ -3,15 +3,25 @@
 //!
 //! As root these tests become `nobody` with `setpriv`; otherwise they run as they are.
 
+<<<<<<< HEAD
 use std::path::PathBuf;
+=======
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+>>>>>>> main
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ffitrace_tests::call::{Backend, no_panic};
-use ffitrace_tests::fixture::Lib;
 use ffitrace_tests::host::{self, Need};
+<<<<<<< HEAD
 use ffitrace_tests::place::{self, NOBODY};
+=======
+use ffitrace_tests::place::Place;
+>>>>>>> main
 use ffitrace_tests::process::Finished;
 use ffitrace_tests::report::Report;
 use ffitrace_tests::suite::Suite;
@@ -43,10 +53,12 @@ fn main() -> ExitCode {
         threads(Backend::Ptrace)
     });
     suite.add("coverage_ptrace", ptrace, || coverage(Backend::Ptrace));
-    suite.add("doctor_names_the_remedy", needs, doctor);
+    suite.add("doctor_names_the_remedy", needs.clone(), doctor);
+    suite.add("doctor_finds_the_agent", needs, doctor_agent);
     suite.run()
 }
 
+<<<<<<< HEAD
 /// The program and the fixtures, for nobody.
 struct Place(place::Place);
 
@@ -87,12 +99,46 @@ impl Place {
         })?;
         Ok((finished, report))
     }
+=======
+/// `ffitrace` with these arguments, by nobody.
+fn run(place: &Place, arguments: &[&str]) -> Result<Finished> {
+    let finished = process::run(
+        place.unprivileged().args(arguments),
+        Duration::from_secs(60),
+    )?;
+    no_panic(&finished)?;
+    Ok(finished)
+}
+
+fn call(
+    place: &Place,
+    backend: &str,
+    prototype: &str,
+    bindings: &[&str],
+) -> Result<(Finished, Report)> {
+    let library = place.library();
+    let mut arguments = vec!["call", library.as_str(), prototype];
+    arguments.extend(bindings);
+    arguments.extend(["--backend", backend, "--format", "json"]);
+    let finished = run(place, &arguments)?;
+    let report = serde_json::from_str(&finished.stdout).with_context(|| {
+        format!(
+            "status {:?}, stdout {:?}, stderr {}",
+            finished.code, finished.stdout, finished.stderr
+        )
+    })?;
+    Ok((finished, report))
+>>>>>>> main
 }
 
 fn auto_falls_back() -> Result<()> {
     let place = Place::new()?;
-    let (finished, report) =
-        place.call("auto", "int nested_outer(const int *p)", &["p=i32:3,4"])?;
+    let (finished, report) = call(
+        &place,
+        "auto",
+        "int nested_outer(const int *p)",
+        &["p=i32:3,4"],
+    )?;
     check!(
         finished.code == Some(0),
         "exit status {:?}: {}",
@@ -129,16 +175,19 @@ fn auto_falls_back() -> Result<()> {
 
 fn ebpf_refused() -> Result<()> {
     let place = Place::new()?;
-    let library = place.path(Lib::O2.file_name()).display().to_string();
+    let library = place.library();
     let prototype = "int nested_outer(const int *p)";
-    let finished = place.run(&[
-        "call",
-        &library,
-        prototype,
-        "p=i32:3,4",
-        "--backend",
-        "ebpf",
-    ])?;
+    let finished = run(
+        &place,
+        &[
+            "call",
+            &library,
+            prototype,
+            "p=i32:3,4",
+            "--backend",
+            "ebpf",
+        ],
+    )?;
     check!(
         finished.code == Some(3),
         "exit status {:?}: {}",
@@ -162,7 +211,7 @@ fn ebpf_refused() -> Result<()> {
 fn violation(backend: Backend) -> Result<()> {
     let place = Place::new()?;
     let prototype = "void oob_write_after(char *p, size_t n)";
-    let (finished, report) = place.call(backend.name(), prototype, &["p=uninit:10", "n=10"])?;
+    let (finished, report) = call(&place, backend.name(), prototype, &["p=uninit:10", "n=10"])?;
     check!(finished.code == Some(1), "exit status {:?}", finished.code);
     let kinds: Vec<&str> = report
         .violations
@@ -175,8 +224,12 @@ fn violation(backend: Backend) -> Result<()> {
 
 fn crash(backend: Backend) -> Result<()> {
     let place = Place::new()?;
-    let (finished, report) =
-        place.call(backend.name(), "int crash_abort(int *p)", &["p=uninit:8"])?;
+    let (finished, report) = call(
+        &place,
+        backend.name(),
+        "int crash_abort(int *p)",
+        &["p=uninit:8"],
+    )?;
     check!(finished.code == Some(1), "exit status {:?}", finished.code);
     let kinds: Vec<&str> = report
         .violations
@@ -198,7 +251,8 @@ fn crash(backend: Backend) -> Result<()> {
 fn threads(backend: Backend) -> Result<()> {
     let place = Place::new()?;
     let prototype = "int threads_fill(uint32_t *p, unsigned threads, unsigned per)";
-    let (finished, report) = place.call(
+    let (finished, report) = call(
+        &place,
         backend.name(),
         prototype,
         &["p=uninit:3200", "threads=4", "per=200"],
@@ -224,7 +278,8 @@ fn threads(backend: Backend) -> Result<()> {
 fn coverage(backend: Backend) -> Result<()> {
     let place = Place::new()?;
     let prototype = "void fx_memcpy(void *d, const void *s, size_t n)";
-    let (finished, report) = place.call(
+    let (finished, report) = call(
+        &place,
         backend.name(),
         prototype,
         &["d=uninit:5000", "s=zero:5000", "n=4999"],
@@ -250,17 +305,63 @@ fn coverage(backend: Backend) -> Result<()> {
 
 fn doctor() -> Result<()> {
     let place = Place::new()?;
-    let finished = place.run(&["doctor"])?;
+    let finished = run(&place, &["doctor"])?;
     check!(
-        finished.code == Some(0),
+        finished.code == Some(3),
         "exit status {:?}: {}",
         finished.code,
         finished.stderr
     );
     check!(
-        finished.stdout.contains("sudo") || finished.stdout.contains("root"),
+        finished.stdout.contains("with sudo") && finished.stdout.contains("setcap"),
         "{}",
         finished.stdout
     );
     Ok(())
+}
+
+/// The check of the agent, as nobody, with its socket at `path`.
+fn agent(place: &Place, path: &Path) -> Result<serde_json::Value> {
+    let mut command = place.unprivileged();
+    command
+        .args(["doctor", "--format", "json"])
+        .env("FFITRACE_AGENT", path);
+    let finished = process::run(&mut command, Duration::from_secs(60))?;
+    no_panic(&finished)?;
+    check!(finished.code == Some(3), "exit status {:?}", finished.code);
+    let report: serde_json::Value = serde_json::from_str(&finished.stdout)?;
+    let checks = report["checks"].as_array().context("no checks")?;
+    let found = checks.iter().find(|check| check["name"] == "agent");
+    found.cloned().context("no check of the agent")
+}
+
+/// Says whether there is an agent, and what keeps this process from it.
+fn doctor_agent() -> Result<()> {
+    let place = Place::new()?;
+    let path = place.path("agent.sock");
+    let says = |state: &str, detail: &str, remedy: &str| -> Result<()> {
+        let found = agent(&place, &path)?;
+        let (told, help) = (found["detail"].to_string(), found["remedy"].to_string());
+        check!(
+            found["state"] == state && told.contains(detail) && help.contains(remedy),
+            "not {state}, {detail}, {remedy}: {found}"
+        );
+        check!(
+            told.contains(&path.display().to_string()),
+            "it does not say where: {told}"
+        );
+        Ok(())
+    };
+    says("warn", "there is no", "ffitrace agent")?;
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o666))?;
+    says("ok", "listens", "null")?;
+    if host::is_root() {
+        // Its owner may connect whatever the mode, and here the owner is somebody else.
+        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        says("warn", "may not connect", "group")?;
+        fs::set_permissions(&path, Permissions::from_mode(0o666))?;
+    }
+    drop(listener);
+    says("warn", "nobody answers", "start `ffitrace agent` again")
 }

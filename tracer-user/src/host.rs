@@ -5,11 +5,19 @@
 //! ordered with causes before their effects, so the first one missing is the one to mend.
 //!
 //! ```text
-//!   facts (read)  ─┐
-//!   trials (tried) ─┴─► Host { checks } ─► usable(recorder) ─► Ok, or reason and remedy
+//!   facts (read)   ─┐
+//!   trials (tried) ─┼─► Host { checks } ─► usable(recorder) ─► Ok, or reason and remedy
+//!   agent (asked)  ─┘
 //! ```
+//!
+//! Where a fact forbids something and the trial of it works, the trial is right.
 
+mod agent;
+pub(crate) mod bpf;
 pub(crate) mod facts;
+mod kernel;
+mod limits;
+pub(crate) mod remedy;
 mod system;
 mod tracing_checks;
 mod trials;
@@ -61,8 +69,10 @@ pub enum State {
     Ok,
     /// Not there: the recorders that it affects do not work.
     Missing,
-    /// Not there, but what it affects works without, as the detail says.
+    /// Not there, but what it affects works without, as the fallback says.
     Degraded,
+    /// Not looked at, since something before it is missing.
+    Untried,
 }
 
 /// One thing that a recorder needs or profits from.
@@ -76,6 +86,8 @@ pub struct Check {
     pub detail: String,
     /// What would mend it, unless it is [`State::Ok`] or nothing would.
     pub remedy: Option<String>,
+    /// What happens as long as it is not mended, unless it is [`State::Ok`].
+    pub fallback: Option<String>,
     /// The recorders that it bears on.
     pub affects: Vec<Recorder>,
 }
@@ -89,21 +101,36 @@ impl Check {
             state: State::Ok,
             detail: detail.into(),
             remedy: None,
+            fallback: None,
             affects,
         }
     }
 
-    /// The same check, missing.
-    fn missing(mut self, remedy: Option<&str>) -> Self {
-        self.state = State::Missing;
-        self.remedy = remedy.map(str::to_owned);
-        self
+    /// Whether what it affects does not work. What was not looked at is no more there than what
+    /// is missing.
+    fn is_in_the_way(&self) -> bool {
+        matches!(self.state, State::Missing | State::Untried)
     }
 
-    /// The same check, degraded.
-    fn degraded(mut self, remedy: Option<&str>) -> Self {
-        self.state = State::Degraded;
-        self.remedy = remedy.map(str::to_owned);
+    /// The same check, missing: what would mend it, and what happens without.
+    fn missing(self, remedy: impl Into<Option<String>>, fallback: &str) -> Self {
+        self.lacking(State::Missing, remedy.into(), fallback)
+    }
+
+    /// The same check, degraded: what would mend it, and what happens without.
+    fn degraded(self, remedy: impl Into<Option<String>>, fallback: &str) -> Self {
+        self.lacking(State::Degraded, remedy.into(), fallback)
+    }
+
+    /// The same check, not looked at.
+    fn untried(self) -> Self {
+        self.lacking(State::Untried, None, "what it depends on decides")
+    }
+
+    fn lacking(mut self, state: State, remedy: Option<String>, fallback: &str) -> Self {
+        self.state = state;
+        self.remedy = remedy;
+        self.fallback = Some(fallback.to_owned());
         self
     }
 }
@@ -153,7 +180,7 @@ impl Host {
         let lacking = self
             .checks
             .iter()
-            .find(|check| check.state == State::Missing && check.affects.contains(&recorder));
+            .find(|check| check.is_in_the_way() && check.affects.contains(&recorder));
         match lacking {
             None => Ok(()),
             Some(check) => Err(Unusable {
@@ -166,8 +193,13 @@ impl Host {
 }
 
 /// Looks at this host, from this process. Takes under a second, for the trials of the kernel.
+///
+/// What this process lacks itself and an agent that serves it makes up for does not keep it from
+/// `ebpf`.
 pub fn probe() -> Host {
     let mut checks = system::checks();
+    checks.extend(limits::checks());
+    checks.extend(system::own_checks());
     checks.extend(tracing_checks::checks());
     Host { checks }
 }
@@ -183,9 +215,9 @@ mod tests {
         let host = Host {
             checks: vec![
                 Check::ok("a", &Recorder::ALL, "fine"),
-                Check::ok("b", EBPF, "slow").degraded(None),
-                Check::ok("c", EBPF, "no c").missing(Some("get c")),
-                Check::ok("d", EBPF, "no d, for want of c").missing(None),
+                Check::ok("b", EBPF, "slow").degraded(None, "it is slow"),
+                Check::ok("c", EBPF, "no c").missing("get c".to_owned(), "there is no c"),
+                Check::ok("d", EBPF, "no d, for want of c").untried(),
             ],
         };
         let why = host.usable(Recorder::Ebpf).unwrap_err();
@@ -206,10 +238,9 @@ mod tests {
                 !check.detail.is_empty() && !check.affects.is_empty(),
                 "{check:?}"
             );
-            assert!(
-                check.state != State::Ok || check.remedy.is_none(),
-                "{check:?}"
-            );
+            let ok = check.state == State::Ok;
+            assert!(!ok || check.remedy.is_none(), "{check:?}");
+            assert_eq!(check.fallback.is_none(), ok, "{check:?}");
         }
         // Nothing that a test machine lacks keeps a plain call from working.
         assert_eq!(host.usable(Recorder::None), Ok(()));

@@ -49,9 +49,15 @@ const PER_WORD: u64 = 8;
 /// pages again costs more than it saves.
 const PUNCH_FROM: u64 = 1 << 20;
 
+/// The call that a file size limit forbids.
+pub(crate) const FILE_SIZE: &str = "ftruncate (the file size limit, `ulimit -f`, is too low)";
+
 /// Why there is no shadow.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot map {len} bytes of shadow memory: {call} failed: {source}")]
+#[error(
+    "cannot map {len} bytes of shadow memory: {call} failed: {source}{}",
+    crate::host::remedy::of_memory(call)
+)]
 pub struct ShadowError {
     /// Name of the system call.
     pub call: &'static str,
@@ -81,6 +87,12 @@ unsafe impl Send for ShadowView {}
 // SAFETY: as above.
 unsafe impl Sync for ShadowView {}
 
+/// Bytes of the table for an arena: one for each granule of the native halves, which are half of
+/// it.
+pub(crate) fn table_size(session: Session) -> u64 {
+    session.arena_len / 2 / GRANULE
+}
+
 impl Shadow {
     /// Maps the table for the arena that `session` describes. Nothing is live in it.
     ///
@@ -88,17 +100,14 @@ impl Shadow {
     ///
     /// The system call that failed.
     pub fn new(session: Session) -> Result<Shadow, ShadowError> {
-        // One byte a granule of the native halves, which are half of the arena.
-        let len = session.arena_len / 2 / GRANULE;
+        let len = table_size(session);
         let fail = |call| move |source| ShadowError { call, len, source };
         // A memory file rather than MAP_ANONYMOUS: it is shared with forked children as well,
         // and its size is not charged up front where overcommit is off. It may exceed the file
         // size limit, whose breach is a fatal signal, so that is asked first.
         let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
         if limit.is_some_and(|limit| limit < len) {
-            return Err(fail(
-                "ftruncate (the file size limit, `ulimit -f`, is too low)",
-            )(rustix::io::Errno::FBIG));
+            return Err(fail(FILE_SIZE)(rustix::io::Errno::FBIG));
         }
         let memfd = rustix::fs::memfd_create("ffitrace-shadow", MemfdFlags::CLOEXEC)
             .map_err(fail("memfd_create"))?;

@@ -31,6 +31,8 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use rustix::process::Resource;
 use tracer_ebpf::{DELTA, SEGMENT_SIZE, Session};
 
+use crate::host::remedy;
+
 /// How many segment pairs are reserved where nothing forbids it: 128 GiB of address space.
 pub const MAX_PAIRS: u64 = 64;
 
@@ -65,12 +67,17 @@ pub enum ViewsError {
     Exhausted(usize),
     /// A file size limit forbids the memory file behind a segment.
     #[error(
-        "the file size limit (`ulimit -f`, {0} bytes) is below the 1 GiB of an arena segment; \
-         raise it to at least 1 GiB"
+        "the file size limit (`ulimit -f`, {bytes} bytes) is below the 1 GiB of an arena segment: \
+         {}",
+        remedy::FILE_SIZE,
+        bytes = .0
     )]
     FileSizeLimit(u64),
     /// A system call on a segment failed.
-    #[error("{call} of arena segment {segment} failed: {source}")]
+    #[error(
+        "{call} of arena segment {segment} failed: {source}{}",
+        remedy::of_memory(call)
+    )]
     Segment {
         /// Name of the system call.
         call: &'static str,

@@ -99,7 +99,8 @@ pub(super) fn run(args: &AgentArguments) -> Result<Exit, Failure> {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     };
     let reload = || limits(args.limits.as_deref()).map_err(|failure| failure.what);
-    server.run(&listener, args.grace, reload, ready)?;
+    let files: Vec<&Path> = args.limits.as_deref().into_iter().collect();
+    server.run(&listener, args.grace, &files, reload, ready)?;
     Ok(Exit::status(0))
 }
 

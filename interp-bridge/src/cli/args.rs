@@ -189,9 +189,21 @@ pub(super) struct BenchWorkArguments {
     pub(super) amount: f64,
 }
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  ffitrace doctor
+  sudo ffitrace doctor --format json | jq .auto
+
+JSON has summary, auto, backends (name, usable, check, reason, remedy) and
+checks (name, state, detail, remedy, fallback, affects); a state is ok, warn
+(works without), missing or untried (something before it is missing).
+
+Exit status:
+  0 --backend auto gets ebpf   3 it does not";
+
 /// Say what this host offers, and what would make the rest work
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ffitrace doctor")]
+#[command(after_help = DOCTOR_EXAMPLES)]
 pub(super) struct DoctorArguments {
     /// How to report
     #[arg(long, value_enum, default_value_t = Format::Text)]

@@ -2,10 +2,12 @@
 
 use std::io::{IsTerminal, Write};
 
+use tracer_user::backend::Backend;
 use tracer_user::host::{self, Recorder, State};
 
 use super::engine::EngineError;
 use crate::bench;
+use crate::bridge::Bridge;
 use crate::report::{
     bench::BenchReport,
     doctor::{CheckState, DoctorBackend, DoctorCheck, DoctorReport},
@@ -29,50 +31,77 @@ pub fn bench(options: &bench::Options) -> Result<BenchReport, EngineError> {
     Ok(done?)
 }
 
-/// Looks at this host.
+/// Looks at this host, and has each recorder that seems usable show it.
 pub fn doctor() -> DoctorReport {
     let host = host::probe();
-    let backends: Vec<DoctorBackend> = Recorder::ALL
-        .into_iter()
-        .map(|recorder| {
-            let unusable = host.usable(recorder).err();
-            DoctorBackend {
-                name: recorder.to_string(),
-                usable: unusable.is_none(),
-                reason: unusable
-                    .as_ref()
-                    .map(|unusable| unusable.reason.to_string()),
-                remedy: unusable.and_then(|unusable| unusable.remedy),
+    let mut checks: Vec<DoctorCheck> = host.checks.iter().map(check).collect();
+    let mut backends = Vec::new();
+    for recorder in Recorder::ALL {
+        let mut backend = DoctorBackend {
+            name: recorder.to_string(),
+            usable: true,
+            check: None,
+            reason: None,
+            remedy: None,
+        };
+        if let Err(unusable) = host.usable(recorder) {
+            backend.usable = false;
+            backend.check = Some(unusable.check.to_owned());
+            backend.reason = Some(unusable.reason);
+            backend.remedy = unusable.remedy;
+        } else if let Some(tried) = self_test(recorder) {
+            if tried.state == CheckState::Missing {
+                backend.usable = false;
+                backend.check = Some(tried.name.clone());
+                backend.reason = Some(tried.detail.clone());
+                backend.remedy = tried.remedy.clone();
             }
-        })
-        .collect();
-    let auto = ["ebpf", "inproc"]
-        .into_iter()
-        .find(|name| {
-            backends
-                .iter()
-                .any(|backend| backend.name == *name && backend.usable)
-        })
-        .map(str::to_owned);
-    let checks = host
-        .checks
-        .iter()
-        .map(|check| DoctorCheck {
-            name: check.name.to_string(),
-            state: match check.state {
-                State::Ok => CheckState::Ok,
-                State::Degraded => CheckState::Warn,
-                State::Missing => CheckState::Missing,
-            },
-            detail: check.detail.clone(),
-            remedy: check.remedy.clone(),
-            affects: check.affects.iter().map(ToString::to_string).collect(),
-        })
-        .collect();
-    DoctorReport {
-        schema: 1,
-        backends,
-        auto,
-        checks,
+            checks.push(tried);
+        }
+        backends.push(backend);
     }
+    DoctorReport::new(backends, checks)
+}
+
+fn check(check: &host::Check) -> DoctorCheck {
+    DoctorCheck {
+        name: check.name.to_owned(),
+        state: match check.state {
+            State::Ok => CheckState::Ok,
+            State::Degraded => CheckState::Warn,
+            State::Missing => CheckState::Missing,
+            State::Untried => CheckState::Untried,
+        },
+        detail: check.detail.clone(),
+        remedy: check.remedy.clone(),
+        fallback: check.fallback.clone(),
+        affects: check.affects.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// Begins a session, as `call` does, which makes test accesses before it trusts its recorder.
+/// Nothing to try where nothing is traced.
+fn self_test(recorder: Recorder) -> Option<DoctorCheck> {
+    let backend = match recorder {
+        Recorder::Ebpf => Backend::Ebpf,
+        Recorder::Inproc => Backend::Inproc,
+        Recorder::Ptrace => Backend::Ptrace,
+        Recorder::None => return None,
+    };
+    let mut check = DoctorCheck {
+        name: format!("self_test_{recorder}"),
+        state: CheckState::Ok,
+        detail: "a test read and a test write were recorded".to_owned(),
+        remedy: None,
+        fallback: None,
+        affects: vec![recorder.to_string()],
+    };
+    if let Err(error) = Bridge::new(Some(backend)) {
+        let EngineError { what, help, .. } = error.into();
+        check.state = CheckState::Missing;
+        check.detail = what;
+        check.remedy = Some(help);
+        check.fallback = Some("another --backend".to_owned());
+    }
+    Some(check)
 }

@@ -131,7 +131,8 @@ fn run_doctor(
         Format::Json => json::write(out, &report),
         Format::Text => doctor::write_text(out, &report, theme),
     })?;
-    Ok(Exit::status(0))
+    let all_there = report.auto.as_deref() == Some("ebpf");
+    Ok(Exit::status(if all_there { 0 } else { 3 }))
 }
 
 /// Shows clap's message: help and version on stdout, the rest in our form on stderr.

@@ -93,6 +93,7 @@ impl Engine for Untraced {
 }
 
 fn status(engine: &mut Untraced, arguments: &[&str]) -> u8 {
+    let engine_has_ebpf = engine.refuse.is_none();
     let arguments = ["ffitrace"].iter().chain(arguments).map(OsString::from);
     let hooks = Hooks {
         engine,
@@ -105,16 +106,16 @@ fn status(engine: &mut Untraced, arguments: &[&str]) -> u8 {
                 help,
             })
         },
-        doctor: &mut || DoctorReport {
-            schema: 1,
-            backends: vec![DoctorBackend {
-                name: "inproc".into(),
-                usable: true,
+        doctor: &mut || {
+            let backend = |name: &str, usable| DoctorBackend {
+                name: name.into(),
+                usable,
+                check: None,
                 reason: None,
                 remedy: None,
-            }],
-            auto: None,
-            checks: vec![],
+            };
+            let backends = vec![backend("ebpf", engine_has_ebpf), backend("inproc", true)];
+            DoctorReport::new(backends, vec![])
         },
     };
     run(arguments, hooks).status
@@ -204,16 +205,12 @@ fn exit_statuses() {
         what,
         help: "use sudo".into(),
     });
-    assert_eq!(
-        crc32(
-            &mut Untraced {
-                refuse,
-                ..complete()
-            },
-            &["--backend", "ebpf"]
-        ),
-        3
-    );
+    let mut refusing = Untraced {
+        refuse,
+        ..complete()
+    };
+    assert_eq!(crc32(&mut refusing, &["--backend", "ebpf"]), 3);
+    assert_eq!(status(&mut refusing, &["doctor"]), 3);
     assert_eq!(status(&mut complete(), &["bench", "--seconds", "0.5"]), 3);
     // Prints the questions, and measures nothing.
     assert_eq!(status(&mut complete(), &["bench", "--list"]), 0);

@@ -132,9 +132,29 @@ impl Engine for Tracing {
 
 /// Why the recorder is not a better one, and what it does not see.
 pub(super) fn note(bridge: &Bridge) -> Option<String> {
-    let fallback = bridge.fallback().map(str::to_owned);
+    let fallback = bridge.fallback().map(one_line);
     match (fallback, bridge.blind_spot()) {
         (Some(fallback), Some(blind)) => Some(format!("{fallback}; {blind}")),
         (fallback, blind) => fallback.or(blind),
+    }
+}
+
+/// A reason may carry lines of the verifier's log.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" | ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn a_reason_is_one_line() {
+        assert_eq!(one_line("no ebpf: get it"), "no ebpf: get it");
+        assert_eq!(
+            one_line("rejected:\n  3: (07) r1 += 8\n\nR1 invalid\n"),
+            "rejected: | 3: (07) r1 += 8 | R1 invalid"
+        );
     }
 }

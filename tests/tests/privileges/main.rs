@@ -17,10 +17,6 @@ mod start;
 
 use start::{Start, recorders};
 
-/// Whether privileges that are kept apart serve the kernel's recorder. Where not, native code can
-/// have that recorder only together with root's rights.
-const KERNEL_IS_SERVED: bool = false;
-
 fn main() -> ExitCode {
     let mut suite = Suite::new();
     for recorder in recorders() {

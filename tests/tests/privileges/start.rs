@@ -16,8 +16,6 @@ use ffitrace_tests::process::{self, Finished};
 use ffitrace_tests::report::Report;
 use ffitrace_tests::{binary, check};
 
-use crate::KERNEL_IS_SERVED;
-
 /// User and group of nobody.
 pub(crate) const NOBODY: u32 = 65534;
 /// An id that no user has.
@@ -50,10 +48,8 @@ pub(crate) fn recorders() -> impl Iterator<Item = Recorder> {
         ("ptrace", Some(Need::Ptrace)),
         ("none", None),
     ];
-    let all = all
-        .into_iter()
-        .map(|(name, needs)| Recorder { name, needs });
-    all.filter(|recorder| KERNEL_IS_SERVED || recorder.name != "ebpf")
+    all.into_iter()
+        .map(|(name, needs)| Recorder { name, needs })
 }
 
 /// Who starts it, and how.

@@ -178,14 +178,16 @@ impl Connection {
     }
 
     pub(crate) fn probe(&self, target: &Target<'_>) -> Result<(), AgentError> {
-        let file = File::open(target.file).map_err(AgentError::Socket)?;
+        // By its number: it is what the agent knows this process by.
+        let maps = format!("/proc/{}/maps", std::process::id());
+        let maps = File::open(maps).map_err(AgentError::Socket)?;
         let request = Request::Probe {
             file_offset: target.file_offset,
             name: target.name.to_owned(),
             cookie: target.cookie,
             returns: target.returns == Returns::Seen,
         };
-        self.done(&request, &[file.as_fd()])
+        self.done(&request, &[target.file.as_fd(), maps.as_fd()])
     }
 
     pub(crate) fn unprobe(&self) -> Result<(), AgentError> {

@@ -73,9 +73,10 @@ pub(crate) fn connection(privileged: bool) -> Result<Option<Connection>, AgentEr
             Connection::over(socket).map(Some)
         }
         Access::At(path) => Connection::to(path).map(Some),
-        Access::Auto => match std::env::var_os(SOCKET_VARIABLE) {
+        Access::Auto if privileged => Ok(None),
+        Access::Auto => match std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()) {
             Some(path) => Connection::to(Path::new(&path)).map(Some),
-            None if privileged || !Path::new(DEFAULT_SOCKET).exists() => Ok(None),
+            None if !Path::new(DEFAULT_SOCKET).exists() => Ok(None),
             None => Connection::to(Path::new(DEFAULT_SOCKET)).map(Some),
         },
     }

@@ -1,6 +1,14 @@
 //! Who is at the other end, by the kernel's word.
 
-use std::{fs, io, os::fd::OwnedFd, os::unix::fs::MetadataExt as _};
+use std::{
+    fs,
+    io::{self, Read as _},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
+    path::Path,
+};
 
 use rustix::{
     net::UCred,
@@ -39,41 +47,35 @@ impl Peer {
         Ok(pidfd_open(self.process, PidfdFlags::empty())?)
     }
 
-    /// Whether the process has this file mapped with the right to execute it.
+    /// Whether the process has this file mapped with the right to execute it. `maps` is its own
+    /// `/proc/PID/maps`, which it opened itself: so nobody else's rights are needed to read it.
     ///
     /// # Errors
-    /// Where the process has ended, or the file cannot be looked at.
-    pub(super) fn executes(&self, file: &fs::File) -> io::Result<bool> {
+    /// Where `maps` is something else, or the file cannot be looked at.
+    pub(super) fn executes(&self, file: &fs::File, mut maps: fs::File) -> io::Result<bool> {
+        let is_proc = rustix::fs::fstatfs(&maps)?.f_type == libc::PROC_SUPER_MAGIC;
+        let name = fs::read_link(format!("/proc/self/fd/{}", maps.as_raw_fd()))?;
+        if !is_proc || name != Path::new(&format!("/proc/{}/maps", self.id())) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the second descriptor is not of the process's own /proc/self/maps",
+            ));
+        }
         let wanted = file.metadata()?;
-        let maps = fs::read_to_string(format!("/proc/{}/maps", self.id()))?;
-        // start-end permissions offset device inode path (proc_pid_maps(5))
-        let inode = wanted.ino().to_string();
         let device = format!(
             "{:02x}:{:02x}",
             rustix::fs::major(wanted.dev()),
             rustix::fs::minor(wanted.dev())
         );
-        for line in maps.lines() {
+        let inode = wanted.ino().to_string();
+        let mut text = String::new();
+        maps.read_to_string(&mut text)?;
+        // start-end permissions offset device inode path (proc_pid_maps(5))
+        Ok(text.lines().any(|line| {
             let fields: Vec<&str> = line.split_whitespace().take(5).collect();
-            let [range, rights, _, mapped_device, mapped_inode] = fields[..] else {
-                continue;
-            };
-            if !rights.contains('x') || mapped_inode != inode {
-                continue;
-            }
-            if mapped_device == device {
-                return Ok(true);
-            }
-            // File systems such as btrfs show another device there than in the file's metadata:
-            // then what the kernel itself resolves of the mapping is compared.
-            let entry = format!("/proc/{}/map_files/{range}", self.id());
-            if let Ok(mapped) = fs::metadata(entry)
-                && (mapped.dev(), mapped.ino()) == (wanted.dev(), wanted.ino())
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+            matches!(fields[..], [_, rights, _, at, number]
+                if rights.contains('x') && at == device && number == inode)
+        }))
     }
 }
 
@@ -87,10 +89,27 @@ mod tests {
             process: rustix::process::getpid(),
             user: rustix::process::getuid().as_raw(),
         };
-        let program = fs::File::open("/proc/self/exe").unwrap();
-        let other = fs::File::open("/proc/self/comm").unwrap();
-        assert!(own.executes(&program).unwrap());
-        assert!(!own.executes(&other).unwrap());
+        let open = |path| fs::File::open(path).unwrap();
+        let maps = || open(format!("/proc/{}/maps", std::process::id()));
+        assert!(
+            own.executes(&open("/proc/self/exe".to_owned()), maps())
+                .unwrap()
+        );
+        assert!(
+            !own.executes(&open("/proc/self/comm".to_owned()), maps())
+                .unwrap()
+        );
+        // What only looks like it, and what is another's.
+        let forged = tempfile::NamedTempFile::new().unwrap().into_file();
+        assert!(
+            own.executes(&open("/proc/self/exe".to_owned()), forged)
+                .is_err()
+        );
+        let others = open("/proc/1/maps".to_owned());
+        assert!(
+            own.executes(&open("/proc/self/exe".to_owned()), others)
+                .is_err()
+        );
         own.open().unwrap();
     }
 }

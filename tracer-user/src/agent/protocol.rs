@@ -1,7 +1,7 @@
 //! What client and agent say to each other: one JSON object a packet.
 //!
 //! ```text
-//!  Hello ─► Welcome      Open ─► Opened (+ 2 descriptors)      Probe (+ 1), Unprobe, Close ─► Done
+//!  Hello ─► Welcome      Open ─► Opened (+ 2 descriptors)      Probe (+ 2), Unprobe, Close ─► Done
 //!  anything ─► Refused, with a text for people                 (the process ended) ─► Ended
 //! ```
 //! The first message says which protocol its sender speaks. There is no guessing between versions: one
@@ -39,7 +39,8 @@ pub enum Request {
         /// Wanted size of the ring in bytes; the agent may give a smaller one.
         ring_bytes: u32,
     },
-    /// Mark the calls of a function. The packet carries the library, open for reading.
+    /// Mark the calls of a function. The packet carries the library and the sender's
+    /// `/proc/self/maps`, both open for reading.
     Probe {
         /// Offset of the function's first byte in the file.
         file_offset: u64,

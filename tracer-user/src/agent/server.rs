@@ -41,7 +41,7 @@ use super::{
     ready::{self, Ready},
     service::{Answer, Served, Service},
 };
-use crate::backend::ebpf::EbpfError;
+use crate::{backend::ebpf::EbpfError, privileges};
 
 /// How long a client may take for its greeting, and for taking an answer.
 const MANNERS: Duration = Duration::from_secs(5);
@@ -151,6 +151,12 @@ impl Listener {
         ready::inherited().map(Listener::over)
     }
 
+    /// Where this process is to remove the socket from.
+    fn directory(&self) -> &Path {
+        let path = self.path.as_deref();
+        path.and_then(Path::parent).unwrap_or(Path::new("/nowhere"))
+    }
+
     fn over(socket: OwnedFd) -> io::Result<Listener> {
         if sockopt::socket_type(&socket)? != SocketType::SEQPACKET {
             return Err(io::Error::new(
@@ -193,7 +199,8 @@ impl Server {
 
     /// Serves until SIGTERM or SIGINT, and then until the sessions that there are have ended, at most
     /// for `grace`. At SIGHUP `reload` gives other limits; sessions go on. `ready` is called
-    /// when clients can connect.
+    /// when clients can connect. Where the kernel has Landlock, `files` are from then on the only ones
+    /// that this process can open, but for the kernel's own.
     ///
     /// # Errors
     /// Where the event loop cannot be had.
@@ -201,9 +208,11 @@ impl Server {
         self,
         listener: &Listener,
         grace: Duration,
+        files: &[&Path],
         mut reload: impl FnMut() -> Result<Limits, String>,
         ready: impl FnOnce(),
     ) -> Result<(), ServeError> {
+        confine_to(files, &[listener.directory()]);
         let runtime = runtime()?;
         let local = LocalSet::new();
         local.block_on(&runtime, async {
@@ -294,6 +303,8 @@ impl Server {
 /// Where the event loop cannot be had.
 pub fn serve_child(socket: OwnedFd, child: Pid, limits: Limits) -> io::Result<()> {
     let service = RefCell::new(Service::new(limits));
+    // Loaded by now, and nothing but these is looked at from here on.
+    confine_to(&[], &[]);
     let runtime = runtime()?;
     runtime.block_on(async {
         let ended = rustix::process::pidfd_open(child, rustix::process::PidfdFlags::empty())?;
@@ -313,6 +324,16 @@ fn raise_descriptors() {
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!("the limit of descriptors is not raised: {error}");
+    }
+}
+
+/// Takes from this process the right to open any files but the kernel's accounts of itself and `files`,
+/// for reading, and what is in `directories`. Where the kernel cannot, that is as it was.
+fn confine_to(files: &[&Path], directories: &[&Path]) {
+    let kernels = [Path::new("/proc"), Path::new("/sys")];
+    match privileges::confine(&[&kernels, files].concat(), directories) {
+        Ok(confinement) => tracing::info!("files: {confinement}"),
+        Err(error) => tracing::warn!("files are not confined: {error}"),
     }
 }
 

@@ -5,12 +5,7 @@
 //!  Probe ─► session of the sender? does it execute that file?  ─► Programs::probe
 //! ```
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    os::fd::{AsRawFd as _, OwnedFd},
-    path::PathBuf,
-};
+use std::{collections::HashMap, fs::File, os::fd::OwnedFd};
 
 use tracer_ebpf::{LAYOUT_VERSION, MIN_RING_BYTES, SEGMENT_SIZE, Session, Shared};
 
@@ -196,8 +191,7 @@ impl Service {
                 } else {
                     Returns::Unseen
                 };
-                let file = files.into_iter().next();
-                self.probe(session, file, file_offset, &name, cookie, returns)
+                self.probe(session, files, file_offset, &name, cookie, returns)
             }
             (Request::Unprobe, Some(session)) => self.programs().map(|programs| {
                 programs.unprobe(session.slot);
@@ -332,18 +326,17 @@ impl Service {
     fn probe(
         &mut self,
         session: &Served,
-        file: Option<OwnedFd>,
+        files: Vec<OwnedFd>,
         file_offset: u64,
         name: &str,
         cookie: u64,
         returns: Returns,
     ) -> Result<Answer, Refused> {
-        let Some(file) = file.map(File::from) else {
-            return Err((
-                Refusal::Protocol,
-                "`probe` comes with the library's descriptor".to_owned(),
-            ));
+        let Ok([file, maps]) = <[OwnedFd; 2]>::try_from(files) else {
+            let why = "`probe` comes with the descriptors of the library and of /proc/self/maps";
+            return Err((Refusal::Protocol, why.to_owned()));
         };
+        let file = File::from(file);
         let limit = self.limits.probes_per_session;
         if self.programs()?.probes(session.slot) >= limit {
             return Err((
@@ -351,7 +344,7 @@ impl Service {
                 format!("the agent's limit `probes_per_session` is {limit}"),
             ));
         }
-        match session.peer.executes(&file) {
+        match session.peer.executes(&file, File::from(maps)) {
             Ok(true) => {}
             Ok(false) => {
                 return Err((
@@ -364,8 +357,7 @@ impl Service {
             Err(error) => return Err((Refusal::Host, format!("`{name}` is not marked: {error}"))),
         }
         let target = Target {
-            // What the descriptor refers to, whatever has become of its name.
-            file: &PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
+            file: &file,
             file_offset,
             name,
             cookie,

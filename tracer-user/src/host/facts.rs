@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 /// Bits of Linux capabilities (`linux/capability.h`).
 pub(crate) mod cap {
@@ -15,22 +16,53 @@ pub(crate) mod cap {
 /// Inode of the initial process-id namespace (`PROC_PID_INIT_INO`).
 const INITIAL_PID_NAMESPACE: u64 = 0xeffffffc;
 
-/// The process's capabilities, as a set of bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What `/proc/self/status` says of what this process may do. What it does not say is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// Capabilities in effect.
+    pub(crate) effective: Capabilities,
+    /// Capabilities that it could ever have.
+    pub(crate) bounding: Capabilities,
+    /// Whether what it executes gains nothing, be it setuid or have file capabilities.
+    pub(crate) no_new_privs: bool,
+    /// Seccomp mode: 0 for none, 1 for the strict one, 2 for a filter.
+    pub(crate) seccomp: u64,
+    /// Number of its seccomp filters.
+    pub(crate) filters: u64,
+}
+
+impl Status {
+    /// That of this process.
+    pub(crate) fn own() -> Self {
+        Self::parse(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+    }
+
+    fn parse(status: &str) -> Self {
+        let field = |name: &str, radix| {
+            let mut lines = status.lines();
+            let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            value
+                .and_then(|value| u64::from_str_radix(value.trim(), radix).ok())
+                .unwrap_or(0)
+        };
+        Status {
+            effective: Capabilities(field("CapEff", 16)),
+            bounding: Capabilities(field("CapBnd", 16)),
+            no_new_privs: field("NoNewPrivs", 10) != 0,
+            seccomp: field("Seccomp", 10),
+            filters: field("Seccomp_filters", 10),
+        }
+    }
+}
+
+/// Capabilities, as a set of bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Capabilities(u64);
 
 impl Capabilities {
     /// Those in effect for this process; none if they cannot be read.
     pub(crate) fn effective() -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        Self::parse(&status).unwrap_or(Capabilities(0))
-    }
-
-    fn parse(status: &str) -> Option<Self> {
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("CapEff:"))?;
-        u64::from_str_radix(line.trim(), 16).ok().map(Capabilities)
+        Status::own().effective
     }
 
     /// Whether the capability with this bit number is there.
@@ -102,6 +134,42 @@ pub(crate) fn sysctl(name: &str) -> Option<i64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
+/// The lowest memory limit of the control groups that this process is in, in bytes, and the file
+/// that says so. `None` if there is none, or none that can be read.
+pub(crate) fn memory_limit() -> Option<(u64, PathBuf)> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let limits = groups.lines().flat_map(limit_files);
+    limits
+        .filter_map(|file| {
+            let limit = fs::read_to_string(&file).ok()?.trim().parse().ok()?;
+            // Version 1 says "none" by the largest number of whole pages.
+            (limit < 1 << 62).then_some((limit, file))
+        })
+        .min()
+}
+
+/// The files that may limit the memory of a group, given its line of `/proc/self/cgroup`, those of
+/// the groups around it included.
+fn limit_files(line: &str) -> Vec<PathBuf> {
+    let mut fields = line.splitn(3, ':');
+    let (Some(_), Some(controllers), Some(group)) = (fields.next(), fields.next(), fields.next())
+    else {
+        return Vec::new();
+    };
+    let (root, name) = if controllers.is_empty() {
+        ("/sys/fs/cgroup", "memory.max")
+    } else if controllers.split(',').any(|one| one == "memory") {
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+    } else {
+        return Vec::new();
+    };
+    let group = Path::new(group.trim_start_matches('/'));
+    group
+        .ancestors()
+        .map(|group| Path::new(root).join(group).join(name))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,17 +177,49 @@ mod tests {
     #[test]
     fn capabilities_are_parsed_and_named() {
         let status = |bits: u64| format!("Name:\tx\nCapEff:\t{bits:016x}\nCapBnd:\t0\n");
-        let missing = |bits| {
-            Capabilities::parse(&status(bits))
-                .unwrap()
-                .missing_for_ebpf()
-        };
+        let missing = |bits| Status::parse(&status(bits)).effective.missing_for_ebpf();
         assert_eq!(missing(0), ["CAP_BPF", "CAP_PERFMON"]);
         assert_eq!(missing(1 << 39), ["CAP_PERFMON"]);
         assert!(missing(1 << 39 | 1 << 38).is_empty());
         assert!(missing(1 << 21).is_empty());
-        assert_eq!(Capabilities::parse("CapEff:\tzz\n"), None);
-        assert_eq!(Capabilities::parse(""), None);
+        for unreadable in ["CapEff:\tzz\n", ""] {
+            assert_eq!(Status::parse(unreadable), Status::default());
+        }
+    }
+
+    #[test]
+    fn status_is_parsed() {
+        let text = "CapEff:\t0000000000000000\nCapBnd:\t0000008000000000\nNoNewPrivs:\t1\n\
+                    Seccomp:\t2\nSeccomp_filters:\t3\n";
+        let status = Status::parse(text);
+        assert_eq!(status.effective, Capabilities(0));
+        assert_eq!(status.bounding.missing_for_ebpf(), ["CAP_PERFMON"]);
+        assert!(status.no_new_privs);
+        assert_eq!((status.seccomp, status.filters), (2, 3));
+    }
+
+    #[test]
+    fn limits_of_groups_are_found_with_those_around_them() {
+        let files = |line| -> Vec<String> {
+            let files = limit_files(line).into_iter();
+            files.map(|file| file.display().to_string()).collect()
+        };
+        assert_eq!(
+            files("0::/a/b"),
+            [
+                "/sys/fs/cgroup/a/b/memory.max",
+                "/sys/fs/cgroup/a/memory.max",
+                "/sys/fs/cgroup/memory.max"
+            ]
+        );
+        assert_eq!(
+            files("4:cpu,memory:/x"),
+            [
+                "/sys/fs/cgroup/memory/x/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes"
+            ]
+        );
+        assert!(files("3:cpuset:/").is_empty() && files("").is_empty());
     }
 
     #[test]

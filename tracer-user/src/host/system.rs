@@ -1,19 +1,20 @@
-//! Checks of the machine and of what any process may do on it.
+//! Checks of the machine, and of what confines this process as a whole.
 
-use super::facts::{self, Capabilities, cap};
+use super::facts::{self, Status, cap};
+use super::remedy;
 use super::trials;
 use super::{Check, Recorder};
 
-/// Recorders that trace in the process itself and need an arena.
-const ARENA: &[Recorder] = &[Recorder::Ebpf, Recorder::Inproc, Recorder::Ptrace];
-
-/// Recorders that need the kernel's eBPF or what goes with them.
+/// Recorders that see accesses.
 const TRACING: &[Recorder] = &[Recorder::Ebpf, Recorder::Inproc, Recorder::Ptrace];
 
+/// Recorders that translate hot code.
+const TRANSLATING: &[Recorder] = &[Recorder::Ebpf, Recorder::Inproc];
+
+const EBPF: &[Recorder] = &[Recorder::Ebpf];
 const PTRACE: &[Recorder] = &[Recorder::Ptrace];
 
-/// Address space that the arena reserves, in bytes.
-const ARENA_BYTES: u64 = 64 << 30;
+const NO_PTRACE: &str = "the other recorders, which need no supervisor";
 
 /// The checks, causes before effects.
 pub(super) fn checks() -> Vec<Check> {
@@ -21,14 +22,15 @@ pub(super) fn checks() -> Vec<Check> {
         architecture(),
         kernel(),
         processor(),
-        address_space_limit(),
-        overcommit(),
-        arena(),
-        memfd(),
-        syscall_user_dispatch(),
-        ptrace_scope(),
-        ptrace(),
+        bmi2(),
+        seccomp(),
+        no_new_privs(),
     ]
+}
+
+/// The checks of what a process may do with itself and its children.
+pub(super) fn own_checks() -> Vec<Check> {
+    vec![syscall_user_dispatch(), ptrace_scope(), ptrace()]
 }
 
 fn architecture() -> Check {
@@ -36,17 +38,18 @@ fn architecture() -> Check {
     if cfg!(target_arch = "x86_64") {
         check
     } else {
-        check.missing(Some("run it on an x86-64 machine"))
+        let remedy = "run it on an x86-64 machine".to_owned();
+        check.missing(remedy, "nothing: only x86-64 instructions are decoded")
     }
 }
 
 fn kernel() -> Check {
     let (version, release) = facts::kernel();
-    let check = Check::ok("kernel", &[Recorder::Ebpf], format!("Linux {release}"));
+    let check = Check::ok("kernel", EBPF, format!("Linux {release}"));
     if version >= (5, 15) {
         check
     } else {
-        check.missing(Some("boot Linux 5.15 or newer"))
+        check.missing(remedy::KERNEL.to_owned(), remedy::INPROC)
     }
 }
 
@@ -64,112 +67,103 @@ fn processor() -> Check {
         .iter()
         .map(|(name, there)| format!("{}{name}", if *there { "" } else { "no " }))
         .collect();
-    let check = Check::ok("processor", ARENA, list.join(", "));
+    let check = Check::ok("processor", TRACING, list.join(", "));
     if found.first().is_some_and(|(_, xsave)| *xsave) {
         check
     } else {
-        // The signal frame then shows no vector state, and without AVX no instruction needs it.
-        check.degraded(None)
-    }
-}
-
-fn address_space_limit() -> Check {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
-    let detail = limit.map_or_else(|| "unlimited".to_owned(), |limit| format!("{limit} bytes"));
-    let check = Check::ok("address_space_limit", ARENA, detail);
-    match limit {
-        Some(limit) if limit < ARENA_BYTES => Check {
-            detail: format!("{limit} bytes (ulimit -v); the arena reserves {ARENA_BYTES}"),
-            ..check
-        }
-        .missing(Some("ulimit -v unlimited")),
-        _ => check,
-    }
-}
-
-fn overcommit() -> Check {
-    match facts::sysctl("vm.overcommit_memory") {
-        Some(2) => Check::ok(
-            "overcommit",
-            ARENA,
-            "vm.overcommit_memory is 2: memory of allocations is refused beyond the commit limit",
+        // Without AVX no instruction needs the state that signal frames then lack.
+        check.degraded(
+            None,
+            "signal frames show no vector state, and nothing needs it",
         )
-        .degraded(Some("sysctl vm.overcommit_memory=0")),
-        Some(mode) => Check::ok(
-            "overcommit",
-            ARENA,
-            format!("vm.overcommit_memory is {mode}"),
-        ),
-        None => Check::ok("overcommit", ARENA, "not told by /proc"),
     }
 }
 
-fn arena() -> Check {
-    match trials::reserve(ARENA_BYTES) {
-        Ok(()) => Check::ok("arena", ARENA, "64 GiB of address space can be reserved"),
-        Err(error) => Check::ok(
-            "arena",
-            ARENA,
-            format!("64 GiB of address space cannot be reserved ({error})"),
-        )
-        .missing(Some("ulimit -v unlimited")),
+fn bmi2() -> Check {
+    #[cfg(target_arch = "x86_64")]
+    let there = std::arch::is_x86_feature_detected!("bmi2");
+    #[cfg(not(target_arch = "x86_64"))]
+    let there = false;
+    if there {
+        return Check::ok("bmi2", TRANSLATING, "hot code can be translated");
     }
+    Check::ok(
+        "bmi2",
+        TRANSLATING,
+        "the processor has no BMI2 instructions",
+    )
+    .degraded(
+        "use a processor from 2013 or later; give a virtual machine the host's (`-cpu host`)"
+            .to_owned(),
+        "nothing is translated: every access faults, at some microseconds each",
+    )
 }
 
-fn memfd() -> Check {
-    match trials::memfd() {
-        Ok(()) => Check::ok("memfd", ARENA, "memory can be mapped twice"),
-        Err(error) => Check::ok("memfd", ARENA, format!("memfd_create failed ({error})")).missing(
-            Some("allow memfd_create in the seccomp filter of the container"),
-        ),
+fn seccomp() -> Check {
+    let status = Status::own();
+    let detail = match (status.seccomp, status.filters) {
+        (0, _) => "no filter of system calls".to_owned(),
+        (_, 1) => "a filter decides on system calls; what it refuses is told below".to_owned(),
+        (_, n) => format!("{n} filters decide on system calls; what they refuse is told below"),
+    };
+    Check::ok("seccomp", &Recorder::ALL, detail)
+}
+
+/// Matters only to who would have to gain privileges.
+fn no_new_privs() -> Check {
+    let status = Status::own();
+    let name = "no_new_privs";
+    if !status.no_new_privs {
+        return Check::ok(name, EBPF, "not set: sudo and file capabilities work");
     }
+    if status.effective.missing_for_ebpf().is_empty() {
+        return Check::ok(name, EBPF, "set; this process has its privileges already");
+    }
+    let detail = "set: programs started from here gain no privileges, with sudo or without";
+    Check::ok(name, EBPF, detail).degraded(
+        "start it outside of what sets it: `no-new-privileges` of a container, \
+         NoNewPrivileges= of a service"
+            .to_owned(),
+        "privileges that are missing cannot be had",
+    )
 }
 
 fn syscall_user_dispatch() -> Check {
+    let name = "syscall_user_dispatch";
     match trials::syscall_user_dispatch() {
         Ok(()) => Check::ok(
-            "syscall_user_dispatch",
+            name,
             TRACING,
-            "system calls of native code on buffers are made and recorded",
+            "native code's system calls on buffers are recorded",
         ),
-        Err(error) => Check::ok(
-            "syscall_user_dispatch",
-            TRACING,
-            format!(
-                "not available ({error}): system calls of native code on buffers fail with EFAULT; \
-                 signal handlers of native code may take the place of the recorder's"
-            ),
-        )
-        .degraded(Some(
+        Err(error) => Check::ok(name, TRACING, format!("not available ({error})")).degraded(
             "boot Linux 5.11 or newer on x86-64; in a container, allow \
-             prctl(PR_SET_SYSCALL_USER_DISPATCH) in its seccomp profile",
-        )),
+             prctl(PR_SET_SYSCALL_USER_DISPATCH) in its seccomp profile"
+                .to_owned(),
+            "system calls of native code on buffers fail with EFAULT, and its signal handlers may \
+             take the place of the recorder's",
+        ),
     }
 }
 
 fn ptrace_scope() -> Check {
-    let privileged = Capabilities::effective().has(cap::SYS_PTRACE);
+    let privileged = Status::own().effective.has(cap::SYS_PTRACE);
     let name = "ptrace_scope";
-    match facts::sysctl("kernel.yama.ptrace_scope") {
-        None => Check::ok(name, PTRACE, "no Yama: unrestricted"),
-        Some(3) => Check::ok(
-            name,
-            PTRACE,
+    let (detail, remedy) = match facts::sysctl("kernel.yama.ptrace_scope") {
+        None => return Check::ok(name, PTRACE, "no Yama: unrestricted"),
+        Some(3) => (
             "kernel.yama.ptrace_scope is 3: nobody may trace",
-        )
-        .missing(Some(
             "reboot: the setting cannot be lowered, so remove it from sysctl.d first",
-        )),
-        Some(2) if !privileged => Check::ok(
-            name,
-            PTRACE,
+        ),
+        Some(2) if !privileged => (
             "kernel.yama.ptrace_scope is 2: only CAP_SYS_PTRACE may trace",
-        )
-        .missing(Some(
             "run it with sudo, or `sysctl kernel.yama.ptrace_scope=1`",
-        )),
-        Some(scope) => Check::ok(name, PTRACE, format!("kernel.yama.ptrace_scope is {scope}")),
-    }
+        ),
+        Some(scope) => {
+            return Check::ok(name, PTRACE, format!("kernel.yama.ptrace_scope is {scope}"));
+        }
+    };
+    Check::ok(name, PTRACE, detail).missing(remedy.to_owned(), NO_PTRACE)
 }
 
 fn ptrace() -> Check {
@@ -180,6 +174,11 @@ fn ptrace() -> Check {
             PTRACE,
             format!("a child process cannot be traced ({error})"),
         )
-        .missing(Some("in a container, run it with `--cap-add SYS_PTRACE`")),
+        .missing(
+            "in a container, run it with `--cap-add SYS_PTRACE`, or a seccomp profile that \
+             allows ptrace"
+                .to_owned(),
+            NO_PTRACE,
+        ),
     }
 }

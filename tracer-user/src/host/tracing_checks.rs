@@ -1,13 +1,17 @@
 //! Checks of the kernel's tracing, for the eBPF recorder.
 
-use std::fs;
+use std::io;
 
-use tracer_ebpf::{RING_BYTES, Session};
+use tracer_ebpf::Session;
 
+use super::agent::Agent;
+use super::bpf;
 use super::facts::{self, Capabilities};
+use super::kernel;
+use super::remedy;
 use super::trials;
-use super::{Check, Recorder};
-use crate::backend::ebpf::Ebpf;
+use super::{Check, Recorder, State};
+use crate::backend::ebpf::{Ebpf, EbpfError};
 
 const EBPF: &[Recorder] = &[Recorder::Ebpf];
 
@@ -15,144 +19,186 @@ const NOT_TRIED: &str = "not tried, for want of privileges";
 
 /// The checks, causes before effects.
 pub(super) fn checks() -> Vec<Check> {
+    let privileged = Capabilities::effective().missing_for_ebpf().is_empty();
+    checks_with(&Agent::look(), privileged)
+}
+
+/// `privileged`: whether this process may try to load programs.
+fn checks_with(agent: &Agent, privileged: bool) -> Vec<Check> {
+    let tried = privileged.then(try_programs);
+    let loads = tried.as_ref().map(|tried| tried[0].state == State::Ok);
+    let user_namespace = user_namespace(loads);
+    // Whether a refusal means more than that the process is an ordinary one.
+    let privileged = privileged && user_namespace.state == State::Ok;
+
+    // What is this process's alone comes before what is the whole host's: an agent makes up for
+    // the first.
     let mut checks = vec![
-        privileges(),
-        unprivileged_bpf(),
-        lockdown(),
-        pid_namespace(),
-        types(),
-        perf_event_paranoid(),
-        memlock(),
+        agent.makes_up_for(user_namespace),
+        agent.makes_up_for(privileges()),
+        agent.makes_up_for(pid_namespace()),
+        agent.makes_up_for(system_call(privileged)),
+        kernel::unprivileged_bpf(),
+        kernel::lockdown(loads),
     ];
-    checks.extend(programs());
+    checks.extend(kernel::types());
+    checks.push(kernel::jit());
+    checks.extend(kinds_of_maps(privileged).map(|check| agent.makes_up_for(check)));
+    let programs = tried.unwrap_or_else(|| {
+        ["page_fault_program", "function_probes"]
+            .map(|name| Check::ok(name, EBPF, NOT_TRIED).untried())
+    });
+    let [page_fault, functions] = programs.map(|check| agent.makes_up_for(check));
+    checks.extend([
+        page_fault,
+        kernel::perf_event_paranoid(),
+        agent.makes_up_for(kernel::uprobes(privileged)),
+        functions,
+        kernel::landlock(),
+        agent.check(privileged),
+    ]);
     checks
+}
+
+/// Capabilities that hold in a user namespace only are none to eBPF, whatever their number.
+fn user_namespace(loads: Option<bool>) -> Check {
+    let name = "user_namespace";
+    if facts::in_initial_user_namespace() {
+        return Check::ok(name, EBPF, "the host's");
+    }
+    if loads == Some(true) {
+        return Check::ok(name, EBPF, "one of its own, but the programs load");
+    }
+    let detail = "this process is in a user namespace of its own, as in a rootless container, where \
+                  capabilities do not count for eBPF";
+    Check::ok(name, EBPF, detail).missing(remedy::USER_NAMESPACE.to_owned(), remedy::INPROC)
 }
 
 fn privileges() -> Check {
     let missing = Capabilities::effective().missing_for_ebpf();
-    if missing.is_empty() && !facts::in_initial_user_namespace() {
-        let detail = "capabilities hold in a user namespace only (a rootless container)";
-        return Check::ok("privileges", EBPF, detail).missing(Some("run it as root of the host"));
-    }
     if missing.is_empty() {
         return Check::ok("privileges", EBPF, "may load tracing programs");
     }
-    let detail = format!("{} missing", missing.join(" and "));
-    Check::ok("privileges", EBPF, detail).missing(Some(
-        "run it with sudo, or `setcap cap_bpf,cap_perfmon+ep` the program",
-    ))
-}
-
-/// Tracing programs need privileges whatever this is set to; it is told because people look here.
-fn unprivileged_bpf() -> Check {
-    let detail = match facts::sysctl("kernel.unprivileged_bpf_disabled") {
-        Some(value) => format!("{value}: of no matter, tracing programs always need privileges"),
-        None => "not told by /proc".to_owned(),
-    };
-    Check::ok("unprivileged_bpf_disabled", EBPF, detail)
-}
-
-fn lockdown() -> Check {
-    match facts::lockdown() {
-        Some(mode) if mode == "confidentiality" => Check::ok(
-            "lockdown",
-            EBPF,
-            "confidentiality: forbids tracing programs",
-        )
-        .missing(Some("boot with lockdown=integrity or less")),
-        Some(mode) => Check::ok("lockdown", EBPF, mode),
-        None => Check::ok(
-            "lockdown",
-            EBPF,
-            "not told: no lockdown, or no securityfs mounted",
-        ),
-    }
+    let detail = format!("this process lacks {}", missing.join(" and "));
+    Check::ok("privileges", EBPF, detail).missing(remedy::capabilities().to_owned(), remedy::INPROC)
 }
 
 fn pid_namespace() -> Check {
+    let name = "pid_namespace";
     match facts::in_initial_pid_namespace() {
-        Ok(true) => Check::ok("pid_namespace", EBPF, "the host's"),
-        Ok(false) => Check::ok("pid_namespace", EBPF, "one of its own (a container)").missing(
-            Some("run it in the host's, as `docker run --pid=host` does"),
-        ),
-        Err(error) => Check::ok("pid_namespace", EBPF, format!("not known ({error})"))
-            .missing(Some("mount /proc")),
-    }
-}
-
-fn types() -> Check {
-    let path = "/sys/kernel/btf/vmlinux";
-    match fs::metadata(path) {
-        Ok(file) => Check::ok("btf", EBPF, format!("{path}, {} bytes", file.len())),
-        Err(error) => Check::ok("btf", EBPF, format!("no {path} ({error})")).missing(Some(
-            "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y; in a container, mount /sys",
-        )),
-    }
-}
-
-fn perf_event_paranoid() -> Check {
-    let detail = match facts::sysctl("kernel.perf_event_paranoid") {
-        Some(level) => format!("{level}: matters for probes of functions only"),
-        None => "not told by /proc".to_owned(),
-    };
-    Check::ok("perf_event_paranoid", EBPF, detail)
-}
-
-/// From 5.11 the kernel charges eBPF memory to the control group instead.
-fn memlock() -> Check {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
-    let detail = limit.map_or_else(|| "unlimited".to_owned(), |limit| format!("{limit} bytes"));
-    let check = Check::ok("memlock", EBPF, detail);
-    match limit {
-        Some(limit) if facts::kernel().0 < (5, 11) && limit < 2 * u64::from(RING_BYTES) => {
-            check.missing(Some("ulimit -l unlimited"))
+        Ok(true) => Check::ok(name, EBPF, "the host's"),
+        Ok(false) => {
+            let detail = "this process is in a process-id namespace of its own, as in a container, so the \
+                 kernel knows it by another id";
+            Check::ok(name, EBPF, detail).missing(remedy::PID_NAMESPACE.to_owned(), remedy::INPROC)
         }
-        _ => check,
+        Err(error) => Check::ok(name, EBPF, format!("not known ({error})"))
+            .missing("mount /proc".to_owned(), remedy::INPROC),
     }
+}
+
+/// An ordinary process may be refused by a setting, which is no fault of the system call.
+fn system_call(privileged: bool) -> Check {
+    let name = "bpf_syscall";
+    match bpf::system_call() {
+        Ok(()) => Check::ok(name, EBPF, "bpf is there, and may be called"),
+        Err(error) if !privileged && error.raw_os_error() == Some(libc::EPERM) => {
+            Check::ok(name, EBPF, "refused, as it may be for want of privileges").untried()
+        }
+        Err(error) => not_created(name, "of any kind", error),
+    }
+}
+
+/// The kinds of maps that the programs need, each made by itself: what then keeps the programs
+/// from loading is something else.
+fn kinds_of_maps(privileged: bool) -> impl Iterator<Item = Check> {
+    type Trial = fn() -> io::Result<()>;
+    let kinds: [(&str, &str, Trial); 3] = [
+        ("ring_buffer", "ring buffer", bpf::ring_buffer),
+        ("ring_maps", "map of ring buffers", bpf::ring_maps),
+        ("mapped_arrays", "mapped array", bpf::mapped_array),
+    ];
+    kinds.into_iter().map(move |(name, kind, trial)| {
+        if !privileged {
+            return Check::ok(name, EBPF, NOT_TRIED).untried();
+        }
+        match trial() {
+            Ok(()) => Check::ok(name, EBPF, format!("a {kind} was made")),
+            Err(error) => not_created(name, kind, error),
+        }
+    })
+}
+
+/// As the recorder would say it of a map of its own.
+fn not_created(name: &'static str, kind: &str, error: io::Error) -> Check {
+    let message = EbpfError::not_created(kind.to_owned(), error).to_string();
+    let (cause, remedy) = remedy::split(&message);
+    Check::ok(name, EBPF, cause).missing(remedy, remedy::INPROC)
 }
 
 /// Loads and attaches everything, and calls a probed function.
-fn programs() -> Vec<Check> {
-    if !Capabilities::effective().missing_for_ebpf().is_empty() {
-        return ["page_fault_program", "ring_buffer", "function_probes"]
-            .map(|name| Check::ok(name, EBPF, NOT_TRIED).missing(Some("run it with sudo")))
-            .to_vec();
-    }
+fn try_programs() -> [Check; 2] {
     // An arena of no bytes: the programs run at every fault of this process and record none.
-    let mut ebpf = match Ebpf::open(Session {
+    let opened = Ebpf::open(Session {
         arena_base: 0,
         arena_len: 0,
-    }) {
-        Ok(ebpf) => ebpf,
-        Err(error) => {
-            // The error's message has its own remedy.
-            let not_tried = "not tried, since the programs do not load";
-            return vec![
-                Check::ok("page_fault_program", EBPF, error.to_string()).missing(None),
-                Check::ok("ring_buffer", EBPF, not_tried).missing(None),
-                Check::ok("function_probes", EBPF, not_tried).degraded(None),
-            ];
+    });
+    let name = "page_fault_program";
+    match opened {
+        Ok(mut ebpf) => {
+            let ring = ebpf.ring_view().size() >> 20;
+            let detail = format!("loaded and attached, with a ring of {ring} MiB");
+            [
+                Check::ok(name, EBPF, detail),
+                kernel::function_probes(trials::function_probe(&mut ebpf)),
+            ]
         }
-    };
-    vec![
-        Check::ok("page_fault_program", EBPF, "loaded and attached"),
-        Check::ok(
+        Err(error) => {
+            let (cause, remedy) = remedy::split(&error.to_string());
+            [
+                Check::ok(name, EBPF, cause).missing(remedy, remedy::INPROC),
+                Check::ok(
+                    "function_probes",
+                    EBPF,
+                    "not tried, since the programs do not load",
+                )
+                .untried(),
+            ]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::agent::Found;
+
+    #[test]
+    fn what_a_process_lacks_is_in_the_way_unless_an_agent_makes_up_for_it() {
+        let in_the_way = |found| -> Vec<&str> {
+            let checks = checks_with(&Agent::found(found), false);
+            let lacking = checks.iter().filter(|check| check.is_in_the_way());
+            lacking.map(|check| check.name).collect()
+        };
+        let own = [
+            "user_namespace",
+            "privileges",
+            "pid_namespace",
+            "bpf_syscall",
             "ring_buffer",
-            EBPF,
-            format!("{} bytes, mapped", ebpf.ring_view().size()),
-        ),
-        match trials::function_probe(&mut ebpf) {
-            Ok(()) => Check::ok(
-                "function_probes",
-                EBPF,
-                "a call and its return were counted",
-            ),
-            Err(error) => Check::ok(
-                "function_probes",
-                EBPF,
-                format!("{error}. Accesses are recorded, but the kernel counts no calls"),
-            )
-            .degraded(None),
-        },
-    ]
+            "ring_maps",
+            "mapped_arrays",
+            "page_fault_program",
+            "uprobes",
+            "function_probes",
+        ];
+        let alone = in_the_way(Found::Listens);
+        for name in ["ring_buffer", "page_fault_program", "function_probes"] {
+            assert!(alone.contains(&name), "{name}: {alone:?}");
+        }
+        let served = in_the_way(Found::Serves("version 1".to_owned()));
+        assert!(served.iter().all(|name| !own.contains(name)), "{served:?}");
+        // What remains is the kernel's, which is the same for an agent.
+        assert!(served.iter().all(|name| alone.contains(name)), "{served:?}");
+    }
 }

@@ -9,6 +9,7 @@
 use std::fs;
 use std::hint::black_box;
 use std::io;
+use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::ptr;
 
 use rustix::mm::{MapFlags, ProtFlags};
@@ -18,18 +19,6 @@ use crate::backend::ebpf::{Ebpf, Returns};
 /// `prctl` option of Syscall User Dispatch, and its value for off.
 const PR_SET_SYSCALL_USER_DISPATCH: libc::c_int = 59;
 const PR_SYS_DISPATCH_OFF: libc::c_ulong = 0;
-
-/// Reserves address space and gives it back.
-pub(super) fn reserve(bytes: u64) -> io::Result<()> {
-    let length = usize::try_from(bytes).map_err(io::Error::other)?;
-    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-    // SAFETY: a new inaccessible mapping, removed at once.
-    unsafe {
-        let base = rustix::mm::mmap_anonymous(ptr::null_mut(), length, ProtFlags::empty(), flags)?;
-        rustix::mm::munmap(base, length)?;
-    }
-    Ok(())
-}
 
 /// Makes a memory file and maps it shared.
 pub(super) fn memfd() -> io::Result<()> {
@@ -106,6 +95,51 @@ pub(super) fn ptrace() -> io::Result<()> {
         {}
     }
     result
+}
+
+/// Opens an event that counts nothing, for this thread.
+pub(super) fn perf_event() -> io::Result<()> {
+    const SOFTWARE: u64 = 1;
+    const COUNT_NOTHING: u64 = 9;
+    const CLOSE_ON_EXEC: libc::c_ulong = 1 << 3;
+    const DISABLED_AND_NOT_IN_KERNEL: u64 = 1 | 1 << 5;
+    // The words of `struct perf_event_attr`, the first of which is its type and size.
+    let mut attributes = [0u64; 14];
+    attributes[0] = SOFTWARE | (size_of_val(&attributes) as u64) << 32;
+    attributes[1] = COUNT_NOTHING;
+    attributes[5] = DISABLED_AND_NOT_IN_KERNEL;
+    // SAFETY: the block is initialised, as long as it says, and outlives the call.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            attributes.as_ptr(),
+            0,
+            -1,
+            -1,
+            CLOSE_ON_EXEC,
+        )
+    };
+    match i32::try_from(fd) {
+        Ok(fd) if fd >= 0 => {
+            // SAFETY: the kernel has just made this descriptor for us.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            Ok(())
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Version of the kernel's Landlock.
+pub(super) fn landlock() -> io::Result<i64> {
+    const VERSION: libc::c_ulong = 1;
+    let null: *const libc::c_void = ptr::null();
+    // SAFETY: with this flag the call reads no memory and changes nothing.
+    let version =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, null, 0usize, VERSION) };
+    if version < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(version)
 }
 
 /// Probes a function of this program, calls it, and reads the counters.

@@ -2,11 +2,18 @@
 
 use std::io::{self, BufRead as _, Write as _};
 
-use tracer_user::{backend::ebpf::Ebpf, views::Views};
+use tracer_user::{
+    agent::{Access, SOCKET_VARIABLE, set_access},
+    backend::ebpf::Ebpf,
+    views::Views,
+};
 
 /// Takes a line after the other, `open` or `close`, and answers `done` or why not. Returns at the end of
 /// the input: how many sessions there were.
 pub(super) fn hold() -> io::Result<(u64, f64)> {
+    if let Some(agent) = std::env::var_os(SOCKET_VARIABLE) {
+        set_access(Access::At(agent.into()));
+    }
     let views = Views::new().map_err(io::Error::other)?;
     let mut session = None;
     let mut count = 0;

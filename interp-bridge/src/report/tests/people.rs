@@ -274,33 +274,7 @@ fn bench_and_doctor_fit_a_terminal() {
     };
     let mut out = Vec::new();
     bench::write_text(&mut out, &bench, Theme::PLAIN).unwrap_or_else(|e| panic!("{e}"));
-    let doctor = DoctorReport {
-        schema: 1,
-        backends: vec![
-            DoctorBackend {
-                name: "ebpf".into(),
-                usable: false,
-                reason: Some(
-                    "CAP_BPF is missing, and so is CAP_PERFMON, as for any ordinary user".into(),
-                ),
-                remedy: Some("run it as `sudo ffitrace …`".into()),
-            },
-            DoctorBackend {
-                name: "inproc".into(),
-                usable: true,
-                reason: None,
-                remedy: None,
-            },
-        ],
-        auto: Some("inproc".into()),
-        checks: vec![DoctorCheck {
-            name: "a check with a very long name".into(),
-            state: CheckState::Missing,
-            detail: "/sys/kernel/btf/vmlinux is not there".into(),
-            remedy: None,
-            affects: vec!["ebpf".into()],
-        }],
-    };
+    let doctor = doctor_report();
     doctor::write_text(&mut out, &doctor, Theme::PLAIN).unwrap_or_else(|e| panic!("{e}"));
     let text = String::from_utf8_lossy(&out);
     if std::env::var_os("SHOW").is_some() {
@@ -327,6 +301,78 @@ fn bench_and_doctor_fit_a_terminal() {
     }
     assert!(text.contains("help: run it as"), "{text}");
     assert!(text.contains("(needed by ebpf)"), "{text}");
+}
+
+fn doctor_report() -> DoctorReport {
+    let reason = "CAP_BPF is missing, and so is CAP_PERFMON, as for any ordinary user";
+    let ebpf = DoctorBackend {
+        name: "ebpf".into(),
+        usable: false,
+        check: Some("privileges".into()),
+        reason: Some(reason.into()),
+        remedy: Some("run it as `sudo ffitrace …`".into()),
+    };
+    let inproc = DoctorBackend {
+        name: "inproc".into(),
+        usable: true,
+        check: None,
+        reason: None,
+        remedy: None,
+    };
+    let check = |name: &str, state, detail: &str| DoctorCheck {
+        name: name.into(),
+        state,
+        detail: detail.into(),
+        remedy: None,
+        fallback: None,
+        affects: vec!["ebpf".into()],
+    };
+    let missing = DoctorCheck {
+        remedy: Some("boot a kernel that has it".into()),
+        fallback: Some("inproc, which sees the same accesses and needs no kernel for it".into()),
+        ..check(
+            "a check with a very long name",
+            CheckState::Missing,
+            "/sys/kernel/btf/vmlinux is not there",
+        )
+    };
+    let untried = DoctorCheck {
+        fallback: Some("is not shown".into()),
+        ..check("programs", CheckState::Untried, "not tried")
+    };
+    let good = check("kernel", CheckState::Ok, "Linux 6.18");
+    DoctorReport::new(vec![ebpf, inproc], vec![good, missing, untried])
+}
+
+#[test]
+fn doctor_begins_with_the_answer_and_ends_with_what_is_well() {
+    let mut out = Vec::new();
+    let report = doctor_report();
+    doctor::write_text(&mut out, &report, Theme::PLAIN).unwrap_or_else(|e| panic!("{e}"));
+    let text = String::from_utf8_lossy(&out);
+    assert!(
+        text.starts_with("--backend auto takes inproc,") && text.contains("since ebpf cannot"),
+        "{text}"
+    );
+    let at = |word: &str| text.find(word).unwrap_or_else(|| panic!("{word}: {text}"));
+    let order = [
+        "recorders",
+        "very long name",
+        "without it: inproc",
+        "programs",
+        "Linux 6.18",
+    ];
+    let places = order.map(at);
+    assert!(places.is_sorted(), "{text}");
+    assert!(!text.contains("is not shown"), "{text}");
+
+    let nothing = DoctorReport::new(vec![], vec![]);
+    assert_eq!(nothing.auto, None);
+    assert!(
+        nothing.summary.starts_with("Nothing can be traced"),
+        "{}",
+        nothing.summary
+    );
 }
 
 #[test]

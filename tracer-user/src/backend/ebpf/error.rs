@@ -9,7 +9,7 @@ use aya::programs::ProgramError;
 use thiserror::Error;
 use tracer_ebpf::MAX_SESSIONS;
 
-use crate::host::facts;
+use crate::host::{bpf, facts, remedy};
 
 /// How many lines of a verifier log an error carries: the last, which name the fault.
 const LOG_LINES: usize = 12;
@@ -20,9 +20,8 @@ const LOG_LINES: usize = 12;
 pub enum EbpfError {
     /// The process may not load programs.
     #[error(
-        "this process lacks {missing}, which loading eBPF programs takes: run it with sudo, give \
-         the program the capabilities with `setcap cap_bpf,cap_perfmon+ep`, or have the service \
-         `ffitrace agent` started"
+        "this process lacks {missing}, which loading eBPF programs takes: {}",
+        remedy::capabilities()
     )]
     Privilege {
         /// Names of the missing capabilities.
@@ -30,7 +29,9 @@ pub enum EbpfError {
     },
     /// The kernel lacks helpers that the programs use.
     #[error(
-        "Linux {release} is too old: the programs need 5.15 or newer (bpf_task_pt_regs, attach cookies)"
+        "Linux {release} is too old for what the programs need (bpf_task_pt_regs, attach \
+         cookies): {}",
+        remedy::KERNEL
     )]
     KernelTooOld {
         /// Release of the running kernel.
@@ -38,18 +39,15 @@ pub enum EbpfError {
     },
     /// The kernel does not describe its types.
     #[error(
-        "the kernel's type information at /sys/kernel/btf/vmlinux cannot be used ({reason}): boot \
-         a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions' kernels are; in a \
-         container, mount /sys"
+        "the kernel's type information at /sys/kernel/btf/vmlinux cannot be used ({reason}): {}",
+        remedy::BTF
     )]
     NoBtf {
         /// What reading it said.
         reason: String,
     },
     /// The kernel has no such tracepoint.
-    #[error(
-        "the kernel has no tracepoint `{name}`: boot an x86-64 kernel built with CONFIG_TRACEPOINTS=y"
-    )]
+    #[error("the kernel has no tracepoint `{name}`: {}", remedy::TRACEPOINT)]
     NoTracepoint {
         /// Name of the tracepoint.
         name: &'static str,
@@ -57,14 +55,14 @@ pub enum EbpfError {
     /// Process ids here are not the kernel's.
     #[error(
         "this process is in a process-id namespace of its own (a container), so the kernel knows \
-         it by another process id than it knows itself: run it in the host's namespace (`docker \
-         run --pid=host`)"
+         it by another process id than it knows itself: {}",
+        remedy::PID_NAMESPACE
     )]
     PidNamespace,
     /// Kernel lockdown forbids tracing.
     #[error(
-        "kernel lockdown is in mode `confidentiality`, which forbids tracing programs: boot with \
-         lockdown=integrity or less"
+        "kernel lockdown is in mode `confidentiality`, which forbids tracing programs: {}",
+        remedy::LOCKDOWN
     )]
     Lockdown,
     /// The kernel refused though the capabilities are there.
@@ -78,10 +76,7 @@ pub enum EbpfError {
         source: io::Error,
     },
     /// The ring or another map found no memory.
-    #[error(
-        "no memory for the eBPF map `{map}` ({source}): raise the memory limit of the control \
-         group (the limit on locked memory plays no part since Linux 5.11)"
-    )]
+    #[error("no memory for the eBPF map `{map}` ({source}): {}", remedy::MEMORY)]
     Memory {
         /// Name of the map.
         map: String,
@@ -99,6 +94,26 @@ pub enum EbpfError {
     Mapping {
         /// What of it.
         what: &'static str,
+        /// The system call's error.
+        source: io::Error,
+    },
+    /// There is no `bpf` system call.
+    #[error(
+        "the kernel has no bpf system call for this process ({source}): {}",
+        remedy::NO_BPF
+    )]
+    NoBpf {
+        /// The system call's error.
+        source: io::Error,
+    },
+    /// The kernel does not know a kind of map.
+    #[error(
+        "the eBPF map `{map}` is of a kind that the kernel does not know ({source}): {}",
+        remedy::MAP_KIND
+    )]
+    MapKind {
+        /// Name of the map.
+        map: String,
         /// The system call's error.
         source: io::Error,
     },
@@ -168,22 +183,30 @@ pub enum EbpfError {
         function: String,
     },
     /// The library's code cannot be read.
-    #[error("`{function}` cannot be probed: {} cannot be read at {offset:#x} ({source})", .library.display())]
+    #[error("`{function}` cannot be probed: its file cannot be read at {offset:#x} ({source})")]
     ProbeFile {
         /// Name of the function.
         function: String,
-        /// The library.
-        library: PathBuf,
         /// Offset of the function in the file.
         offset: u64,
         /// The error of reading it.
         source: io::Error,
     },
+    /// There is no such library.
+    #[error("`{function}` cannot be probed: {} cannot be opened ({source})", .library.display())]
+    ProbeLibrary {
+        /// Name of the function.
+        function: String,
+        /// The library.
+        library: PathBuf,
+        /// The error of opening it.
+        source: io::Error,
+    },
     /// Probes are not permitted.
     #[error(
-        "the kernel refused the probe on `{function}` ({source}): run it as root; kernels with \
-         kernel.perf_event_paranoid above 2 (here it is {paranoid}) and hardened ones refuse it \
-         even with CAP_PERFMON"
+        "the kernel refused the probe on `{function}` ({source}), as hardened ones do with \
+         kernel.perf_event_paranoid above 2 (here it is {paranoid}): {}",
+        remedy::PROBES
     )]
     ProbeDenied {
         /// Name of the function.
@@ -206,21 +229,25 @@ pub enum EbpfError {
     },
 }
 
-fn denied_because(user_namespace: bool) -> &'static str {
+fn denied_because(user_namespace: bool) -> String {
     if user_namespace {
-        "because the capabilities hold only in a user namespace (a rootless container): run it as \
-         root of the host"
+        format!(
+            "because the capabilities hold only in a user namespace (a rootless container): {}",
+            remedy::USER_NAMESPACE
+        )
     } else {
-        "although this process has the capabilities: a seccomp filter or security module stands \
-         in the way; in a container, run it with `--privileged` or a seccomp profile that allows \
-         bpf and perf_event_open"
+        format!(
+            "although this process has the capabilities: a seccomp filter or security module \
+             stands in the way; {}",
+            remedy::BPF_REFUSED
+        )
     }
 }
 
 impl EbpfError {
     /// For a refusal, the most specific cause that can be made out.
     fn denied(call: impl Into<String>, source: io::Error) -> Self {
-        if facts::lockdown().as_deref() == Some("confidentiality") {
+        if locked_down() {
             return EbpfError::Lockdown;
         }
         let user_namespace = !facts::in_initial_user_namespace();
@@ -237,8 +264,13 @@ impl EbpfError {
             aya::EbpfError::MapError(error @ MapError::CreateError { .. }) => {
                 EbpfError::from_new_map(error)
             }
-            other => EbpfError::Object {
-                reason: chain(&other),
+            // Where no program at all is loaded, the loader finds no feature of the kernel, and
+            // takes the object for a wrong one.
+            other => match bpf::plain_program() {
+                Err(error) if is_refusal(&error) => EbpfError::denied("any program", error),
+                _ => EbpfError::Object {
+                    reason: chain(&other),
+                },
             },
         }
     }
@@ -246,18 +278,26 @@ impl EbpfError {
     /// For a failure to create a map.
     pub(super) fn from_new_map(error: MapError) -> Self {
         match error {
-            MapError::CreateError { name, io_error } => {
-                if is_refusal(&io_error) && facts::kernel().0 >= (5, 11) {
-                    EbpfError::denied(format!("the map `{name}`"), io_error)
-                } else {
-                    EbpfError::Memory {
-                        map: name,
-                        source: io_error,
-                    }
-                }
-            }
+            MapError::CreateError { name, io_error } => EbpfError::not_created(name, io_error),
             other => EbpfError::Object {
                 reason: chain(&other),
+            },
+        }
+    }
+
+    /// For a map that could not be created.
+    pub(crate) fn not_created(map: String, source: io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(libc::ENOSYS) => EbpfError::NoBpf { source },
+            Some(libc::EINVAL) => EbpfError::MapKind { map, source },
+            // Up to 5.10 the limit on locked memory is told so.
+            Some(libc::EPERM | libc::EACCES) if facts::kernel().0 >= (5, 11) => {
+                EbpfError::denied(format!("the map `{map}`"), source)
+            }
+            Some(libc::ENOMEM | libc::EPERM | libc::EACCES) => EbpfError::Memory { map, source },
+            _ => EbpfError::Map {
+                map,
+                reason: source.to_string(),
             },
         }
     }
@@ -281,8 +321,13 @@ impl EbpfError {
     }
 
     /// For a refused `BPF_PROG_LOAD`. A verifier that rejects says why in its log; where there is
-    /// none, the kernel did not come to look at the program.
+    /// none, the kernel did not come to look at the program. Lockdown takes helpers away, which
+    /// the verifier calls unknown.
     fn not_loaded(program: &'static str, source: io::Error, log: &str) -> Self {
+        let no_helper = log.contains("unknown func") || log.contains("cannot use helper");
+        if no_helper && locked_down() {
+            return EbpfError::Lockdown;
+        }
         if log.trim().is_empty() && is_refusal(&source) {
             return EbpfError::denied(format!("the program `{program}`"), source);
         }
@@ -335,6 +380,10 @@ impl EbpfError {
     }
 }
 
+fn locked_down() -> bool {
+    facts::lockdown().as_deref() == Some("confidentiality")
+}
+
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
 }
@@ -361,48 +410,4 @@ fn tail(log: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use aya::sys::SyscallError;
-
-    fn refusal() -> io::Error {
-        io::Error::from_raw_os_error(libc::EPERM)
-    }
-
-    #[test]
-    fn a_rejection_carries_the_end_of_the_log() {
-        let log: String = (0..40).map(|line| format!("line {line}\n\n")).collect();
-        let refused = io::Error::from_raw_os_error(libc::EACCES);
-        let text = EbpfError::not_loaded("page_fault_user", refused, &log).to_string();
-        assert!(
-            text.contains("page_fault_user") && text.ends_with("line 39"),
-            "{text}"
-        );
-        assert!(
-            text.contains("line 28") && !text.contains("line 27"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn a_refused_probe_names_the_setting() {
-        let error = ProgramError::SyscallError(SyscallError {
-            call: "perf_event_open",
-            io_error: refusal(),
-        });
-        let text = EbpfError::from_probe("crc32", error).to_string();
-        assert!(
-            text.contains("crc32") && text.contains("perf_event_paranoid"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn a_refusal_without_a_log_is_no_rejection() {
-        let error = EbpfError::not_loaded("page_fault_user", refusal(), "\n");
-        assert!(
-            matches!(error, EbpfError::Denied { .. } | EbpfError::Lockdown),
-            "{error}"
-        );
-    }
-}
+mod tests;

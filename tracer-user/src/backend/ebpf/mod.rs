@@ -24,6 +24,7 @@ mod ring;
 mod shared;
 mod unwinding;
 
+use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
@@ -151,8 +152,13 @@ impl Ebpf {
         cookie: u64,
         returns: Returns,
     ) -> Result<(), EbpfError> {
+        let file = File::open(library).map_err(|source| EbpfError::ProbeLibrary {
+            function: name.to_owned(),
+            library: library.to_owned(),
+            source,
+        })?;
         let target = Target {
-            file: library,
+            file: &file,
             file_offset,
             name,
             cookie,

@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -47,8 +48,8 @@ impl Returns {
 /// A function to be probed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target<'a> {
-    /// The library's file, by a path that the kernel can follow from here.
-    pub(crate) file: &'a Path,
+    /// The library's file.
+    pub(crate) file: &'a File,
     /// Offset of the function's first byte in the file.
     pub(crate) file_offset: u64,
     /// What messages call the function.
@@ -117,8 +118,10 @@ impl Programs {
             Some(process) => UProbeScope::OneProcess(process),
             None => UProbeScope::CallingProcess,
         };
+        // What the descriptor refers to, whatever has become of its name.
+        let path = format!("/proc/self/fd/{}", target.file.as_raw_fd());
         program
-            .attach(point, target.file, scope)
+            .attach(point, path, scope)
             .map_err(|error| EbpfError::from_probe(target.name, error))
     }
 
@@ -152,28 +155,23 @@ impl Programs {
 }
 
 /// Offset from the function's start at which it can be probed.
-fn probe_offset(library: &Path, file_offset: u64, name: &str) -> Result<u64, EbpfError> {
+fn probe_offset(library: &File, file_offset: u64, name: &str) -> Result<u64, EbpfError> {
     let mut code = [0; prologue::PROLOGUE];
-    let read = File::open(library).and_then(|file| read_up_to(&file, &mut code, file_offset));
-    match read {
+    let length = match read_up_to(library, &mut code, file_offset) {
         Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok(length) => Ok(length),
-        Err(error) => Err(error),
+        other => other,
     }
     .map_err(|source| EbpfError::ProbeFile {
         function: name.to_owned(),
-        library: library.to_owned(),
         offset: file_offset,
         source,
-    })
-    .and_then(|length| {
-        prologue::probe_offset(&code[..length]).map_err(|reason| {
-            let function = name.to_owned();
-            match reason {
-                prologue::Unprobeable::Nop5 => EbpfError::ProbeOnNop { function },
-                prologue::Unprobeable::Memory => EbpfError::ProbeOnMemory { function },
-            }
-        })
+    })?;
+    prologue::probe_offset(&code[..length]).map_err(|reason| {
+        let function = name.to_owned();
+        match reason {
+            prologue::Unprobeable::Nop5 => EbpfError::ProbeOnNop { function },
+            prologue::Unprobeable::Memory => EbpfError::ProbeOnMemory { function },
+        }
     })
 }
 
