@@ -12,21 +12,15 @@
 //! the product, so that a recorder that wrongly declares itself unusable fails its tests instead of
 //! skipping them.
 
-<<<<<<< HEAD
 pub mod agent;
-=======
 pub mod answered_bpf;
->>>>>>> main
 pub mod binary;
 pub mod call;
 pub mod case;
 pub mod fixture;
 pub mod host;
 pub mod outcome;
-<<<<<<< HEAD
 pub mod packets;
-=======
->>>>>>> main
 pub mod place;
 pub mod process;
 pub mod report;

@@ -3,25 +3,17 @@
 //!
 //! As root these tests become `nobody` with `setpriv`; otherwise they run as they are.
 
-<<<<<<< HEAD
-use std::path::PathBuf;
-=======
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
->>>>>>> main
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ffitrace_tests::call::{Backend, no_panic};
 use ffitrace_tests::host::{self, Need};
-<<<<<<< HEAD
-use ffitrace_tests::place::{self, NOBODY};
-=======
 use ffitrace_tests::place::Place;
->>>>>>> main
 use ffitrace_tests::process::Finished;
 use ffitrace_tests::report::Report;
 use ffitrace_tests::suite::Suite;
@@ -58,48 +50,6 @@ fn main() -> ExitCode {
     suite.run()
 }
 
-<<<<<<< HEAD
-/// The program and the fixtures, for nobody.
-struct Place(place::Place);
-
-impl Place {
-    fn new() -> Result<Place> {
-        Ok(Place(place::Place::new(&[Lib::O2])?))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path(name)
-    }
-
-    /// `ffitrace` with these arguments, by nobody.
-    fn run(&self, arguments: &[&str]) -> Result<Finished> {
-        let mut command = self.0.command_as(NOBODY, &self.0.program());
-        command.args(arguments);
-        let finished = process::run(&mut command, Duration::from_secs(60))?;
-        no_panic(&finished)?;
-        Ok(finished)
-    }
-
-    fn call(
-        &self,
-        backend: &str,
-        prototype: &str,
-        bindings: &[&str],
-    ) -> Result<(Finished, Report)> {
-        let library = self.path(Lib::O2.file_name()).display().to_string();
-        let mut arguments = vec!["call", library.as_str(), prototype];
-        arguments.extend(bindings);
-        arguments.extend(["--backend", backend, "--format", "json"]);
-        let finished = self.run(&arguments)?;
-        let report = serde_json::from_str(&finished.stdout).with_context(|| {
-            format!(
-                "status {:?}, stdout {:?}, stderr {}",
-                finished.code, finished.stdout, finished.stderr
-            )
-        })?;
-        Ok((finished, report))
-    }
-=======
 /// `ffitrace` with these arguments, by nobody.
 fn run(place: &Place, arguments: &[&str]) -> Result<Finished> {
     let finished = process::run(
@@ -128,7 +78,6 @@ fn call(
         )
     })?;
     Ok((finished, report))
->>>>>>> main
 }
 
 fn auto_falls_back() -> Result<()> {

@@ -13,7 +13,8 @@ pub fn open(base: u64, length: u64) -> Value {
     json!({"open": {"arena_base": base, "arena_len": length, "marker": 0, "ring_bytes": 2 << 20}})
 }
 
-/// The request to mark a function of the library that goes with it.
+/// The request to mark a function of the library that goes with it, and with it the `/proc/PID/maps` of
+/// who asks.
 pub fn probe(offset: u64, name: &str) -> Value {
     json!({"probe": {"file_offset": offset, "name": name, "cookie": 1, "returns": false}})
 }

@@ -37,7 +37,7 @@ pub(crate) struct Ground {
 impl Ground {
     /// Copies the program, the fixtures and this program.
     pub(crate) fn new() -> Result<Ground> {
-        let place = Place::new(&[Lib::O2])?;
+        let place = Place::new()?;
         place.copy(&std::env::current_exe()?, "client")?;
         Ok(Ground { place: Some(place) })
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use anyhow::Result;
-use ffitrace_tests::agent::Agent;
+use ffitrace_tests::agent::{Agent, public_dir};
 use ffitrace_tests::suite::Suite;
 
 use crate::ground::{self, Gate, Ground, STRANGER};
@@ -18,9 +18,11 @@ fn own_code_only(ground: &Ground) -> Result<()> {
     let agent = Agent::start(&[])?;
     ground.check_service(agent.socket())?;
     let before = agent.descriptors()?;
+    let scratch = public_dir()?;
     let words = [
         agent.socket().display().to_string(),
         ground.library()?.display().to_string(),
+        scratch.path().join("maps").display().to_string(),
     ];
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     ground.run_client(STRANGER, "marks", &words)?;

@@ -11,6 +11,7 @@ use ffitrace_tests::packets::{self, Client};
 use serde_json::{Value, json};
 
 use super::forger::{BASE, LENGTH};
+use super::marks::own_maps;
 use super::{at_gate, gate_is_open, pass_gate, word};
 
 /// Opens and closes sessions, marks what it may not and says what is no message, until the gate
@@ -30,7 +31,8 @@ pub(super) fn flood(words: &[String]) -> Result<()> {
             if client.open(base, length).is_ok() {
                 opened += 1;
             }
-            let files = [program.as_fd()];
+            let maps = own_maps()?;
+            let files = [program.as_fd(), maps.as_fd()];
             let _ = client.converse(&packets::probe(rounds, "anything"), &files);
             let _ = client.ask(&json!("unprobe"));
             let _ = client.ask(&json!("status"));

@@ -10,6 +10,7 @@ use ffitrace_tests::check;
 use ffitrace_tests::packets::{self, Client};
 use serde_json::json;
 
+use super::marks::own_maps;
 use super::{ROLE, number, word};
 
 /// Somewhere that nothing is.
@@ -87,7 +88,8 @@ pub(super) fn inherit() -> Result<()> {
         (packets::hello(), false),
         (json!("close"), false),
     ] {
-        let files = [program.as_fd()];
+        let maps = own_maps()?;
+        let files = [program.as_fd(), maps.as_fd()];
         let reply = client.converse(&message, if file { &files } else { &[] })?;
         let reply = reply.json()?;
         let (why, _) = packets::refusal(&reply).with_context(|| format!("{message}"))?;

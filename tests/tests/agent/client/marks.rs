@@ -4,9 +4,10 @@
 //! A file is mapped for reading, at an address that the kernel chooses, and never looked at.
 #![allow(unsafe_code)]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -39,33 +40,73 @@ fn marked_offset() -> Result<u64> {
     anyhow::bail!("own code is not mapped")
 }
 
-fn ask(client: &Client, message: &Value, file: Option<&File>) -> Result<Value> {
-    let files: Vec<_> = file.iter().map(|file| file.as_fd()).collect();
+/// What this process has mapped, by the kernel's account, which goes with the wish for a mark.
+pub(super) fn own_maps() -> io::Result<File> {
+    File::open(format!("/proc/{}/maps", std::process::id()))
+}
+
+fn ask(client: &Client, message: &Value, files: &[&File]) -> Result<Value> {
+    let files: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
     client.converse(message, &files)?.json()
 }
 
+/// Wants the function at this offset of the file marked.
+fn ask_mark(client: &Client, offset: u64, name: &str, file: &File) -> Result<Value> {
+    ask(client, &packets::probe(offset, name), &[file, &own_maps()?])
+}
+
 /// Asks for marks that are refused, and for one that is not. Words: socket, a library that this
-/// program does not use.
+/// program does not use, a file that this program may write.
 pub(super) fn marks(words: &[String]) -> Result<()> {
     let library = File::open(word(words, 1)?)?;
     let program = File::open(std::env::current_exe()?)?;
     let client = Client::greet(Path::new(word(words, 0)?))?;
     let offset = marked_offset()?;
 
-    let reply = ask(&client, &packets::probe(offset, "marked"), Some(&program))?;
+    let reply = ask_mark(&client, offset, "marked", &program)?;
     let (why, message) = refusal(&reply)?;
     check!(why == "protocol" && message.contains("open"), "{reply}");
 
     let files = client.open(BASE, LENGTH)?;
-    let refused = |file: Option<&File>, words: &[&str]| -> Result<()> {
-        let reply = ask(&client, &packets::probe(0x1000, "crc32_of_a_friend"), file)?;
+    foreign(&client, &library, &program, word(words, 2)?)?;
+    // Code of its own, but nothing that can be marked.
+    for offset in [u64::MAX, 1 << 62, program.metadata()?.len() + 4096] {
+        let reply = ask_mark(&client, offset, "nowhere", &program)?;
+        let (why, message) = refusal(&reply)?;
+        check!(why == "host" && message.contains("nowhere"), "{reply}");
+    }
+    let reply = ask_mark(&client, offset, "marked", &program)?;
+    check!(reply == "done", "{reply}");
+    check!(marked(1) == 2, "the marked function does something else");
+    check!(
+        files.counters()?[2] == 1,
+        "a call of the marked function: {:?}",
+        files.counters()?
+    );
+    let reply = ask(&client, &json!("unprobe"), &[])?;
+    check!(reply == "done", "{reply}");
+    check!(marked(2) == 3, "the function does something else");
+    check!(
+        files.counters()?[2] == 1,
+        "a call that was no longer marked: {:?}",
+        files.counters()?
+    );
+    Ok(())
+}
+
+/// Files that are not this process's code, and accounts of its memory that are none.
+fn foreign(client: &Client, library: &File, program: &File, scratch: &str) -> Result<()> {
+    let name = "crc32_of_a_friend";
+    let refused = |files: &[&File], words: &[&str]| -> Result<()> {
+        let reply = ask(client, &packets::probe(0x1000, name), files)?;
         let (_, message) = refusal(&reply)?;
         let named = words.iter().all(|word| message.contains(word));
         check!(named, "{reply} does not name {words:?}");
         Ok(())
     };
-    refused(None, &["descriptor"])?;
-    refused(Some(&library), &["crc32_of_a_friend", "mapped"])?;
+    refused(&[], &["descriptor"])?;
+    refused(&[program], &["descriptor"])?;
+    refused(&[library, &own_maps()?], &[name, "mapped"])?;
     // Mapped, but not as code.
     // SAFETY: see the module.
     let mapped = unsafe {
@@ -83,32 +124,23 @@ pub(super) fn marks(words: &[String]) -> Result<()> {
         "no mapping: {}",
         io::Error::last_os_error()
     );
-    refused(Some(&library), &["crc32_of_a_friend", "mapped"])?;
+    refused(&[library, &own_maps()?], &[name, "mapped"])?;
     for file in ["/dev/null", "/proc/self/comm", "/"] {
-        refused(Some(&File::open(file)?), &["crc32_of_a_friend"])?;
+        refused(&[&File::open(file)?, &own_maps()?], &[name])?;
     }
-    // Code of its own, but nothing that can be marked.
-    for offset in [u64::MAX, 1 << 62, program.metadata()?.len() + 4096] {
-        let reply = ask(&client, &packets::probe(offset, "nowhere"), Some(&program))?;
-        let (why, message) = refusal(&reply)?;
-        check!(why == "host" && message.contains("nowhere"), "{reply}");
+    // An account that says what is wanted, but is not the kernel's; and the kernel's of something else.
+    let metadata = library.metadata()?;
+    let device = metadata.dev();
+    let line = format!(
+        "10000-20000 r-xp 00000000 {:02x}:{:02x} {} /lib\n",
+        libc::major(device),
+        libc::minor(device),
+        metadata.ino()
+    );
+    fs::write(scratch, line)?;
+    for account in [scratch, "/proc/self/comm", "/dev/zero"] {
+        refused(&[library, &File::open(account)?], &[name])?;
     }
-    let reply = ask(&client, &packets::probe(offset, "marked"), Some(&program))?;
-    check!(reply == "done", "{reply}");
-    check!(marked(1) == 2, "");
-    check!(
-        files.counters()?[2] == 1,
-        "a call of the marked function: {:?}",
-        files.counters()?
-    );
-    let reply = ask(&client, &json!("unprobe"), None)?;
-    check!(reply == "done", "{reply}");
-    check!(marked(2) == 3, "");
-    check!(
-        files.counters()?[2] == 1,
-        "a call that was no longer marked: {:?}",
-        files.counters()?
-    );
     Ok(())
 }
 
@@ -119,20 +151,19 @@ pub(super) fn limited(words: &[String]) -> Result<()> {
     let allowed = super::number(words, 1)?;
     let offset = marked_offset()?;
     let _files = client.open(BASE, LENGTH)?;
-    let message = packets::probe(offset, "marked");
     for _ in 0..2 {
         for number in 0..allowed {
-            let reply = ask(&client, &message, Some(&program))?;
+            let reply = ask_mark(&client, offset, "marked", &program)?;
             check!(reply == "done", "mark {number}: {reply}");
         }
-        let reply = ask(&client, &message, Some(&program))?;
+        let reply = ask_mark(&client, offset, "marked", &program)?;
         let (why, text) = refusal(&reply)?;
         check!(
             why == "limit" && text.contains("probes_per_session"),
             "{reply}"
         );
         // Then there is room again.
-        let reply = ask(&client, &json!("unprobe"), None)?;
+        let reply = ask(&client, &json!("unprobe"), &[])?;
         check!(reply == "done", "{reply}");
     }
     Ok(())
