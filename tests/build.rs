@@ -21,6 +21,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 const GENERAL: &[&str] = &[
+    "agent",
     "atomics",
     "bad",
     "changing",

@@ -1,7 +1,8 @@
 //! One run of `ffitrace call`.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::binary;
 use crate::check;
 use crate::host::Need;
 pub use crate::outcome::Outcome;
-use crate::process::{self, Finished};
+use crate::process::{Finished, Running};
 use crate::report::{Event, Report};
 use crate::without_dispatch;
 
@@ -57,6 +58,8 @@ pub struct Call {
     pub library: OsString,
     /// C prototype.
     pub prototype: String,
+    /// What runs the program as somebody else, the program included; the program itself if empty.
+    pub launcher: Vec<OsString>,
     /// Bindings.
     pub bindings: Vec<String>,
     /// Other options, as given.
@@ -79,6 +82,7 @@ impl Call {
         Call {
             library: library.into(),
             prototype: prototype.into(),
+            launcher: Vec::new(),
             bindings: Vec::new(),
             options: Vec::new(),
             backend: backend.name(),
@@ -98,6 +102,18 @@ impl Call {
     /// Adds options.
     pub fn option<S: Into<String>>(mut self, options: impl IntoIterator<Item = S>) -> Call {
         self.options.extend(options.into_iter().map(Into::into));
+        self
+    }
+
+    /// Runs it by this command line, which ends with the program.
+    pub fn launched_by(mut self, words: Vec<OsString>) -> Call {
+        self.launcher = words;
+        self
+    }
+
+    /// Lets the program choose the recorder.
+    pub fn auto(mut self) -> Call {
+        self.backend = "auto";
         self
     }
 
@@ -133,7 +149,18 @@ impl Call {
 
     /// The command line, without `--format` and `--events`.
     pub fn command(&self) -> Result<Command> {
-        let mut command = binary::command()?;
+        let mut command = match self.launcher.split_first() {
+            None => binary::command()?,
+            Some((first, others)) => {
+                let mut command = Command::new(first);
+                command
+                    .args(others)
+                    .current_dir("/")
+                    .env_remove("SUDO_UID")
+                    .env_remove("SUDO_GID");
+                command
+            }
+        };
         command
             .arg("call")
             .arg(&self.library)
@@ -154,23 +181,32 @@ impl Call {
     /// # Errors
     /// Fails if there is no report or a promise is broken.
     pub fn run(&self) -> Result<Outcome> {
+        self.start()?.outcome()
+    }
+
+    /// Starts it, as [`run`](Call::run) does.
+    ///
+    /// # Errors
+    /// Fails if it cannot be started.
+    pub fn start(&self) -> Result<Started> {
         let dir = tempfile::tempdir()?;
+        if !self.launcher.is_empty() {
+            // Somebody else writes the log.
+            fs::set_permissions(dir.path(), Permissions::from_mode(0o777))?;
+        }
         let log: Option<PathBuf> = self.events.then(|| dir.path().join("events.jsonl"));
         let mut command = self.command()?;
         command.args(["--format", "json"]);
         if let Some(log) = &log {
             command.arg("--events").arg(log);
         }
-        let finished = process::run(&mut command, self.limit)?;
-        let shown = format!(
-            "command: {command:?}\nstatus: {:?}, signal: {:?}\nstdout: {}\nstderr: {}",
-            finished.code,
-            finished.signal,
-            shorten(&finished.stdout),
-            shorten(&finished.stderr)
-        );
-        self.understand(finished, log.as_deref())
-            .with_context(|| shown)
+        Ok(Started {
+            running: Running::start(&mut command)?,
+            shown: format!("{command:?}"),
+            call: self.clone(),
+            log,
+            _dir: dir,
+        })
     }
 
     fn understand(&self, process: Finished, log: Option<&std::path::Path>) -> Result<Outcome> {
@@ -192,6 +228,49 @@ impl Call {
         };
         outcome.check_promises(self)?;
         Ok(outcome)
+    }
+}
+
+/// A run under way.
+#[derive(Debug)]
+pub struct Started {
+    /// The process.
+    pub running: Running,
+    shown: String,
+    call: Call,
+    log: Option<PathBuf>,
+    _dir: tempfile::TempDir,
+}
+
+impl Started {
+    /// Waits for its end, and checks what every run promises.
+    ///
+    /// # Errors
+    /// Fails if there is no report or a promise is broken.
+    pub fn outcome(self) -> Result<Outcome> {
+        let finished = self.running.wait(self.call.limit)?;
+        let shown = format!(
+            "command: {}\nstatus: {:?}, signal: {:?}\nstdout: {}\nstderr: {}",
+            self.shown,
+            finished.code,
+            finished.signal,
+            shorten(&finished.stdout),
+            shorten(&finished.stderr)
+        );
+        self.call
+            .understand(finished, self.log.as_deref())
+            .with_context(|| shown)
+    }
+
+    /// Waits for its end, whatever it shows, as long as that is no panic.
+    ///
+    /// # Errors
+    /// Fails if it does not end, or panics.
+    pub fn finish(self) -> Result<Finished> {
+        let finished = self.running.wait(self.call.limit)?;
+        no_panic(&finished)
+            .with_context(|| format!("{}\nstderr: {}", self.shown, finished.stderr))?;
+        Ok(finished)
     }
 }
 

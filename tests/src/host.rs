@@ -1,11 +1,12 @@
 //! What this host can do, found out without the product.
 //!
 //! # Safety
-//! Two system calls are made by hand: `bpf(BPF_MAP_CREATE)` with a zeroed attribute block that
-//! outlives the call, whose descriptor is closed again, and `ptrace(PTRACE_TRACEME)` in a forked
+//! Some system calls are made by hand: `bpf(BPF_MAP_CREATE)` and `bpf(BPF_…_GET_NEXT_ID)` with a zeroed
+//! attribute block that outlives the call, the first one's descriptor is closed again, and `ptrace(PTRACE_TRACEME)` in a forked
 //! child before `exec`, which is async-signal-safe.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -131,6 +132,52 @@ fn create_bpf_map() -> io::Result<()> {
     // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
     Ok(())
+}
+
+/// The programs, maps and links that the kernel has, of all processes.
+///
+/// # Errors
+/// Fails without privileges.
+pub fn bpf_objects() -> io::Result<BTreeSet<(&'static str, u32)>> {
+    /// First fields of `union bpf_attr` for these commands, and room for later ones.
+    #[repr(C)]
+    struct Attr {
+        start: u32,
+        next: u32,
+        rest: [u64; 15],
+    }
+    let mut found = BTreeSet::new();
+    // BPF_PROG_GET_NEXT_ID, BPF_MAP_GET_NEXT_ID, BPF_LINK_GET_NEXT_ID
+    let commands: [(libc::c_long, &str); 3] = [(11, "program"), (12, "map"), (31, "link")];
+    for (command, kind) in commands {
+        let mut attr = Attr {
+            start: 0,
+            next: 0,
+            rest: [0; 15],
+        };
+        loop {
+            // SAFETY: `attr` is initialised, of the size given, and lives across the call.
+            let done = unsafe {
+                libc::syscall(
+                    libc::SYS_bpf,
+                    command,
+                    &raw mut attr,
+                    std::mem::size_of::<Attr>(),
+                )
+            };
+            if done == 0 {
+                found.insert((kind, attr.next));
+                attr.start = attr.next;
+                continue;
+            }
+            let error = io::Error::last_os_error();
+            if error.raw_os_error() == Some(libc::ENOENT) {
+                break;
+            }
+            return Err(error);
+        }
+    }
+    Ok(found)
 }
 
 fn ptrace_missing() -> &'static Option<String> {

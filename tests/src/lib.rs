@@ -12,6 +12,7 @@
 //! the product, so that a recorder that wrongly declares itself unusable fails its tests instead of
 //! skipping them.
 
+pub mod agent;
 pub mod answered_bpf;
 pub mod binary;
 pub mod call;
@@ -19,6 +20,7 @@ pub mod case;
 pub mod fixture;
 pub mod host;
 pub mod outcome;
+pub mod packets;
 pub mod place;
 pub mod process;
 pub mod report;

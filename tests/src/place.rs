@@ -1,8 +1,9 @@
 //! The program and a fixture where anybody can read them: the build directory may be private.
 
+use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -10,7 +11,11 @@ use anyhow::Result;
 use crate::fixture::Lib;
 use crate::{binary, check, host};
 
+/// `nobody`.
+pub const NOBODY: u32 = 65534;
+
 /// Copies of them.
+#[derive(Debug)]
 pub struct Place {
     dir: tempfile::TempDir,
 }
@@ -30,19 +35,28 @@ impl Place {
             (binary::ffitrace()?.to_path_buf(), "ffitrace"),
             (Lib::O2.path(), Lib::O2.file_name()),
         ] {
-            let to = place.path(name);
-            // By another process: a test that forks meanwhile would inherit our descriptor, and
-            // a file that is open for writing cannot be executed.
-            let copied = Command::new("cp").arg(&from).arg(&to).status()?;
-            check!(
-                copied.success(),
-                "{} could not be copied to {}",
-                from.display(),
-                to.display()
-            );
-            fs::set_permissions(&to, Permissions::from_mode(0o755))?;
+            place.copy(&from, name)?;
         }
         Ok(place)
+    }
+
+    /// Copies a file here, and lets everybody execute it.
+    ///
+    /// # Errors
+    /// Fails if it cannot be copied.
+    pub fn copy(&self, from: &Path, name: &str) -> Result<PathBuf> {
+        let to = self.path(name);
+        // By another process: a test that forks meanwhile would inherit our descriptor, and
+        // a file that is open for writing cannot be executed.
+        let copied = Command::new("cp").arg(from).arg(&to).status()?;
+        check!(
+            copied.success(),
+            "{} could not be copied to {}",
+            from.display(),
+            to.display()
+        );
+        fs::set_permissions(&to, Permissions::from_mode(0o755))?;
+        Ok(to)
     }
 
     /// Path of a file in it.
@@ -55,20 +69,38 @@ impl Place {
         self.path(Lib::O2.file_name()).display().to_string()
     }
 
+    /// The copy of the program.
+    pub fn program(&self) -> PathBuf {
+        self.path("ffitrace")
+    }
+
     /// The program, by somebody without privileges.
     pub fn unprivileged(&self) -> Command {
-        let program = self.path("ffitrace");
-        let mut command = if host::is_root() {
-            let mut command = Command::new("setpriv");
-            command
-                .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-                .args(["--inh-caps=-all", "--no-new-privs"])
-                .arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
+        self.command_as(NOBODY, &self.program())
+    }
+
+    /// A command line, to be continued, that runs `program` as `user`, without any privilege and
+    /// without a way to get one. Who is not root runs it as who they are.
+    pub fn words_as(&self, user: u32, program: &Path) -> Vec<OsString> {
+        let mut words: Vec<OsString> = Vec::new();
+        if host::is_root() {
+            words.push("setpriv".into());
+            words.push(format!("--reuid={user}").into());
+            words.push(format!("--regid={user}").into());
+            for word in ["--clear-groups", "--inh-caps=-all", "--no-new-privs"] {
+                words.push(word.into());
+            }
+        }
+        words.push(program.into());
+        words
+    }
+
+    /// [`words_as`](Place::words_as) as a command, without traces of who became root.
+    pub fn command_as(&self, user: u32, program: &Path) -> Command {
+        let words = self.words_as(user, program);
+        let mut command = Command::new(&words[0]);
         command
+            .args(&words[1..])
             .current_dir("/")
             .env_remove("SUDO_UID")
             .env_remove("SUDO_GID");

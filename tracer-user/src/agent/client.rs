@@ -21,7 +21,8 @@ use super::{
 };
 use crate::backend::ebpf::{Returns, SessionFiles, Target};
 
-/// How long an agent may take for an answer. Loading programs takes a fraction of a second, where there is a processor for it.
+/// How long an agent may take for an answer. It makes and ends sessions one after the other, and each
+/// time the kernel has it wait for some tenths of a second: with a hundred clients at once that adds up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why an agent is of no help. Each message says what would mend it.

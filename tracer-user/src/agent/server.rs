@@ -190,6 +190,7 @@ impl Server {
     /// Whatever this host or process lacks, with its remedy.
     pub fn new(limits: Limits) -> Result<Server, ServeError> {
         let service = Service::new(limits).check()?;
+        raise_descriptors();
         Ok(Server {
             service: Rc::new(RefCell::new(service)),
             connections: Rc::default(),
@@ -246,9 +247,12 @@ impl Server {
             let sessions = self.service.borrow().sessions();
             tracing::info!("ending; sessions: {sessions}");
             let deadline = Instant::now() + grace;
+            // Who comes now is told so. At a service manager's socket they wait for the next agent.
+            let tells = listener.path.is_some();
             while self.service.borrow().sessions() > 0 && Instant::now() < deadline {
                 tokio::select! {
                     () = sleep(Duration::from_millis(20)) => {}
+                    Ok(client) = accept(&socket), if tells => self.welcome(client),
                     // Asked a second time, it does not wait.
                     _ = terminate.recv() => break,
                     _ = interrupt.recv() => break,
@@ -310,6 +314,17 @@ pub fn serve_child(socket: OwnedFd, child: Pid, limits: Limits) -> io::Result<()
             _ = ended.readable() => Ok(()),
         }
     })
+}
+
+/// Lets this process have as many descriptors as it may: the usual 1024 are fewer than a few users'
+/// connections, and a session takes five.
+fn raise_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit of descriptors is not raised: {error}");
+    }
 }
 
 /// Takes from this process the right to open any files but the kernel's accounts of itself and `files`,
@@ -429,7 +444,7 @@ async fn serve(client: OwnedFd, service: &RefCell<Service>) -> io::Result<()> {
         let closing = matches!(request, Request::Close);
         let session = held.session.as_ref().map(|(session, _)| session);
         let Answer {
-            mut reply,
+            reply,
             files,
             opened,
         } = service
@@ -450,8 +465,6 @@ async fn serve(client: OwnedFd, service: &RefCell<Service>) -> io::Result<()> {
         if closing && matches!(reply, Reply::Done) {
             held.close(false);
             idle_since = Instant::now();
-        } else if closing {
-            reply = Reply::Done;
         }
         let files: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
         send(&client, &reply, &files).await?;

@@ -197,8 +197,9 @@ impl Service {
                 programs.unprobe(session.slot);
                 Reply::Done.into()
             }),
-            (Request::Close, Some(_)) => Ok(Reply::Done.into()),
-            (Request::Probe { .. } | Request::Unprobe | Request::Close, None) => Err((
+            // Also where there is none.
+            (Request::Close, _) => Ok(Reply::Done.into()),
+            (Request::Probe { .. } | Request::Unprobe, None) => Err((
                 Refusal::Protocol,
                 "this connection has no session: `open` one first".to_owned(),
             )),
@@ -301,8 +302,8 @@ impl Service {
         } = arena;
         let pair = 2 * SEGMENT_SIZE;
         let end = arena_base.checked_add(arena_len);
-        if arena_base % pair != 0 || arena_len % pair != 0 || end.is_none_or(|end| end > ADDRESSES)
-        {
+        let whole = arena_base % pair == 0 && arena_len % pair == 0 && arena_len > 0;
+        if !whole || end.is_none_or(|end| end > ADDRESSES) {
             return Err((
                 Refusal::Protocol,
                 format!(
