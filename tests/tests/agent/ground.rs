@@ -4,17 +4,17 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use ffitrace_tests::agent::{Agent, public_dir};
 use ffitrace_tests::call::{Backend, Call, Outcome};
 use ffitrace_tests::check;
 use ffitrace_tests::fixture::Lib;
 use ffitrace_tests::place::{NOBODY, Place};
 use ffitrace_tests::process::{self, Finished, Running, wait_for};
-use ffitrace_tests::suite::Suite;
+use ffitrace_tests::suite::{Suite, explain};
 
 use crate::NEEDS;
 use crate::client::ROLE;
@@ -28,27 +28,19 @@ pub(crate) const THIRD: u32 = 65532;
 /// Time for what does not take long, on a loaded machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// Where everybody finds the programs.
-#[derive(Debug)]
+/// Where everybody finds the programs: made when the first case asks, and removed with this.
+#[derive(Debug, Default)]
 pub(crate) struct Ground {
-    place: Option<Place>,
+    place: OnceLock<Result<Place, String>>,
 }
 
 impl Ground {
-    /// Copies the program, the fixtures and this program.
-    pub(crate) fn new() -> Result<Ground> {
-        let place = Place::new()?;
-        place.copy(&std::env::current_exe()?, "client")?;
-        Ok(Ground { place: Some(place) })
-    }
-
-    /// For a host where nothing of this runs.
-    pub(crate) fn unusable() -> Ground {
-        Ground { place: None }
-    }
-
+    /// The program, the fixtures and this program.
     pub(crate) fn place(&self) -> Result<&Place> {
-        self.place.as_ref().context("this host runs no agent")
+        let made = self
+            .place
+            .get_or_init(|| make().map_err(|error| explain(&error)));
+        made.as_ref().map_err(|error| anyhow!("{error}"))
     }
 
     /// The library with the fixtures.
@@ -96,6 +88,12 @@ impl Ground {
         let finished = process::run(&mut self.client(user, role, words)?, LIMIT)?;
         good(role, finished)
     }
+}
+
+fn make() -> Result<Place> {
+    let place = Place::new()?;
+    place.copy(&std::env::current_exe()?, "client")?;
+    Ok(place)
 }
 
 /// Fails unless a client came to a good end.

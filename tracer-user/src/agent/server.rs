@@ -199,8 +199,8 @@ impl Server {
 
     /// Serves until SIGTERM or SIGINT, and then until the sessions that there are have ended, at most
     /// for `grace`. At SIGHUP `reload` gives other limits; sessions go on. `ready` is called
-    /// when clients can connect. Where the kernel has Landlock, `files` are from then on the only ones
-    /// that this process can open, but for the kernel's own.
+    /// when clients can connect. Where the kernel has Landlock, `files` and what else is in their
+    /// directories are from then on the only ones that this process can open, but for the kernel's own.
     ///
     /// # Errors
     /// Where the event loop cannot be had.
@@ -212,7 +212,13 @@ impl Server {
         mut reload: impl FnMut() -> Result<Limits, String>,
         ready: impl FnOnce(),
     ) -> Result<(), ServeError> {
-        confine_to(files, &[listener.directory()]);
+        // A file that is changed is, more often than not, another one in its place.
+        let around = files.iter().filter_map(|file| match file.parent()? {
+            here if here.as_os_str().is_empty() => Some(Path::new(".")),
+            directory => Some(directory),
+        });
+        let readable: Vec<&Path> = files.iter().copied().chain(around).collect();
+        confine_to(&readable, &[listener.directory()]);
         let runtime = runtime()?;
         let local = LocalSet::new();
         local.block_on(&runtime, async {
