@@ -21,7 +21,7 @@ use serde_json::Value;
 
 mod messages;
 
-pub use messages::{hello, open, probe, refusal};
+pub use messages::{APART, hello, open, probe, refusal};
 
 /// Room for control messages: more descriptors than any test sends, and credentials.
 const CONTROL: usize = 512;

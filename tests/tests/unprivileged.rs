@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use ffitrace_tests::agent::Agent;
 use ffitrace_tests::call::{Backend, no_panic};
 use ffitrace_tests::host::{self, Need};
 use ffitrace_tests::place::Place;
@@ -302,15 +303,16 @@ fn doctor_agent() -> Result<()> {
         Ok(())
     };
     says("warn", "there is no", "ffitrace agent")?;
-    let listener = UnixListener::bind(&path)?;
-    fs::set_permissions(&path, Permissions::from_mode(0o666))?;
-    says("ok", "listens", "null")?;
-    if host::is_root() {
-        // Its owner may connect whatever the mode, and here the owner is somebody else.
-        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+    if host::is_root() && host::missing(Need::Bpf).is_none() {
+        let serving = Agent::at(&path, &[])?;
+        says("ok", "serves this process", "null")?;
+        serving.stop()?;
+        let closed = Agent::at(&path, &["--mode", "600"])?;
         says("warn", "may not connect", "group")?;
-        fs::set_permissions(&path, Permissions::from_mode(0o666))?;
+        closed.stop()?;
     }
-    drop(listener);
+    // What is left by something that was no agent.
+    drop(UnixListener::bind(&path)?);
+    fs::set_permissions(&path, Permissions::from_mode(0o666))?;
     says("warn", "nobody answers", "start `ffitrace agent` again")
 }

@@ -330,7 +330,7 @@ const _: () = {
     assert!(size_of::<Traced>() == 32);
     assert!(size_of::<Window>() == 16);
     assert!(offset_of!(Shared, known) == PAGE_BYTES);
-    assert!(size_of::<Shared>() % PAGE_BYTES == 0);
+    assert!(size_of::<Shared>().is_multiple_of(PAGE_BYTES));
     assert!(size_of::<Session>() == 16);
     assert!(size_of::<Counters>() == 48);
     assert!(RING_BYTES.is_power_of_two() && MIN_RING_BYTES.is_power_of_two());

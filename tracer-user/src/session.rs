@@ -96,6 +96,9 @@ impl TraceSession {
 
     /// What this host keeps the session from seeing, if anything.
     pub fn blind_spot(&self) -> Option<String> {
+        if let Some(why) = self.draining().recorder.gone() {
+            return Some(why.to_owned());
+        }
         let error = self.engine.no_dispatch()?;
         let then = match self.backend {
             Backend::None => return None,

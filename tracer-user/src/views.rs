@@ -354,7 +354,7 @@ fn reserve(len: u64) -> Result<u64, rustix::io::Errno> {
 /// Addresses that no program, library, heap or stack is given by the kernel, and no usual tool
 /// reserves: where arenas lie together, the programs in the kernel tell the page faults of all else
 /// by two comparisons.
-const APART: std::ops::Range<u64> = 0x2000_0000_0000..0x3000_0000_0000;
+pub(crate) const APART: std::ops::Range<u64> = 0x2000_0000_0000..0x3000_0000_0000;
 
 /// Reserves address space there, at an address that cannot be guessed; none if it is taken.
 fn reserve_apart(len: u64) -> Option<u64> {

@@ -29,6 +29,7 @@ only. Limits are a TOML file (these are the defaults):
   arena_bytes = 274877906944      ring_bytes = 4194304
   memory_per_user = 2147483648    probes_per_session = 64
   connections_per_user = 512      requests_per_second = 100
+  arenas_anywhere = false
 
 Signals: SIGTERM and SIGINT let the sessions end first, SIGHUP reads the limits
 anew. Units for systemd are in the directory systemd of the sources.";

@@ -8,6 +8,9 @@ pub fn hello() -> Value {
     json!({"hello": {"protocol": 1, "layout": 4}})
 }
 
+/// From here on lie arenas that an agent takes on.
+pub const APART: u64 = 0x2000_0000_0000;
+
 /// The request for a session.
 pub fn open(base: u64, length: u64) -> Value {
     json!({"open": {"arena_base": base, "arena_len": length, "marker": 0, "ring_bytes": 2 << 20}})

@@ -162,7 +162,10 @@ fn told_to_end(ground: &Ground) -> Result<()> {
     agent.wait_for_log("ending")?;
 
     // Nobody new, whether connected already or not.
-    let reply = early.ask(&ffitrace_tests::packets::open(1 << 40, 2 << 30))?;
+    let reply = early.ask(&ffitrace_tests::packets::open(
+        ffitrace_tests::packets::APART,
+        2 << 30,
+    ))?;
     let (why, message) = ffitrace_tests::packets::refusal(&reply)?;
     check!(why == "stopping" && message.contains("ending"), "{reply}");
     let late = ground.pattern(&socket, &pattern)?.start()?.finish()?;

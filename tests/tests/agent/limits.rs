@@ -141,9 +141,13 @@ fn of_memory(ground: &Ground) -> Result<()> {
     let limits = File::new(&format!("arena_bytes = {pair}\nring_bytes = 2097152\n"))?;
     let mut agent = limits.start()?;
     let client = Client::greet(agent.socket())?;
-    check_limit(&client, &packets::open(pair, 2 * pair), "arena_bytes")?;
+    check_limit(
+        &client,
+        &packets::open(packets::APART, 2 * pair),
+        "arena_bytes",
+    )?;
     // A larger ring than allowed is a smaller one.
-    let wish = json!({"open": {"arena_base": pair, "arena_len": pair, "marker": 0,
+    let wish = json!({"open": {"arena_base": packets::APART, "arena_len": pair, "marker": 0,
         "ring_bytes": 1u64 << 30}});
     let reply = client.ask(&wish)?;
     check!(reply["opened"]["ring_bytes"] == 2 << 20, "{reply}");
@@ -156,7 +160,11 @@ fn of_memory(ground: &Ground) -> Result<()> {
     agent.signal(libc::SIGHUP);
     agent.wait_for_log("memory_per_user: 1048576")?;
     let client = Client::greet(agent.socket())?;
-    check_limit(&client, &packets::open(pair, pair), "memory_per_user")?;
+    check_limit(
+        &client,
+        &packets::open(packets::APART, pair),
+        "memory_per_user",
+    )?;
     check_refused(&call, "`memory_per_user`")?;
     agent.stop()
 }

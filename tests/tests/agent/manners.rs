@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ffitrace_tests::agent::{Agent, public_dir};
-use ffitrace_tests::packets::{Client, open};
+use ffitrace_tests::packets::{self, Client, open};
 use ffitrace_tests::process::Running;
 use ffitrace_tests::suite::Suite;
 use ffitrace_tests::{binary, check};
@@ -48,7 +48,7 @@ fn never_reads(ground: &Ground) -> Result<()> {
     let before = agent.descriptors()?;
     let client = Client::greet(agent.socket())?;
     client.patience(Duration::from_secs(1))?;
-    let _files = client.open(1 << 40, 2 << 30)?;
+    let _files = client.open(packets::APART, 2 << 30)?;
     let message = json!("status").to_string();
     let since = std::time::Instant::now();
     let mut sent = 0u32;

@@ -164,7 +164,7 @@ fn not_first(agent: &Agent) -> Result<()> {
 fn hello_twice(agent: &Agent) -> Result<()> {
     let client = Client::greet(agent.socket())?;
     check_refusal(&client.ask(&hello())?, "protocol", &["hello"])?;
-    let _files = client.open(PAIR, PAIR)?;
+    let _files = client.open(packets::APART, PAIR)?;
     check_refusal(&client.ask(&hello())?, "protocol", &["hello"])?;
     check!(agent.status()?.sessions == 1, "{:?}", agent.status()?);
     Ok(())
@@ -173,7 +173,7 @@ fn hello_twice(agent: &Agent) -> Result<()> {
 fn open_twice(agent: &Agent) -> Result<()> {
     let client = Client::greet(agent.socket())?;
     for _ in 0..3 {
-        let _files = client.open(PAIR, PAIR)?;
+        let _files = client.open(packets::APART, PAIR)?;
         let reply = client.ask(&open(PAIR, PAIR))?;
         check_refusal(&reply, "protocol", &["close it first"])?;
         check!(agent.status()?.sessions == 1, "{:?}", agent.status()?);
@@ -188,12 +188,12 @@ fn open_twice(agent: &Agent) -> Result<()> {
 fn second_connection(agent: &Agent) -> Result<()> {
     let first = Client::greet(agent.socket())?;
     let second = Client::greet(agent.socket())?;
-    let _files = first.open(PAIR, PAIR)?;
+    let _files = first.open(packets::APART, PAIR)?;
     let reply = second.ask(&open(PAIR, PAIR))?;
     check_refusal(&reply, "limit", &["session already"])?;
     drop(first);
     agent.wait_for_sessions(0)?;
-    second.open(PAIR, PAIR)?;
+    second.open(packets::APART, PAIR)?;
     Ok(())
 }
 
@@ -218,9 +218,14 @@ fn no_arena(agent: &Agent) -> Result<()> {
         check_refusal(&reply, "protocol", &["no arena"])
             .with_context(|| format!("{length:#x} bytes at {base:#x}"))?;
     }
-    let reply = client.ask(&open(PAIR, PAIR << 10))?;
+    let reply = client.ask(&open(packets::APART, PAIR << 10))?;
     check_refusal(&reply, "limit", &["arena_bytes"])?;
-    client.open(end - PAIR, PAIR)?;
+    // Among other memory, where each would slow down everybody's page faults.
+    for base in [PAIR, end - PAIR] {
+        let reply = client.ask(&open(base, PAIR))?;
+        check_refusal(&reply, "limit", &["arenas_anywhere"])?;
+    }
+    client.open(packets::APART, PAIR)?;
     Ok(())
 }
 
@@ -242,7 +247,7 @@ fn descriptors(agent: &Agent) -> Result<()> {
             agent.descriptors()?
         );
     }
-    let _files = client.open(PAIR, PAIR)?;
+    let _files = client.open(packets::APART, PAIR)?;
     let reply = client
         .converse(&packets::probe(0, "x"), &many(16))?
         .json()?;

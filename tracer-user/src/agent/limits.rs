@@ -23,6 +23,9 @@ pub struct Limits {
     pub connections_per_user: usize,
     /// Requests a second that a connection may make for long; a burst may be 10 times that.
     pub requests_per_second: u32,
+    /// Whether arenas may lie where other memory of processes does. Page faults of all processes cost
+    /// more then.
+    pub arenas_anywhere: bool,
 }
 
 impl Default for Limits {
@@ -36,6 +39,7 @@ impl Default for Limits {
             probes_per_session: 64,
             connections_per_user: 512,
             requests_per_second: 100,
+            arenas_anywhere: false,
         }
     }
 }
@@ -45,6 +49,7 @@ impl Limits {
     pub fn for_one_child() -> Limits {
         Limits {
             ring_bytes: tracer_ebpf::RING_BYTES,
+            arenas_anywhere: true,
             ..Limits::default()
         }
     }

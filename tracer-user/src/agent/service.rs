@@ -16,6 +16,7 @@ use super::{
     protocol::{PROTOCOL, Refusal, Reply, Request},
 };
 use crate::backend::ebpf::{EbpfError, Programs, Returns, SessionFiles, Target};
+use crate::views::APART;
 
 /// First address that no process has with four levels of page tables.
 const ADDRESSES: u64 = 1 << 47;
@@ -308,6 +309,17 @@ impl Service {
                 Refusal::Protocol,
                 format!(
                     "{arena_len:#x} bytes at {arena_base:#x} are no arena: pairs of segments of 1 GiB"
+                ),
+            ));
+        }
+        let apart = arena_base >= APART.start && end.is_some_and(|end| end <= APART.end);
+        if !apart && !self.limits.arenas_anywhere {
+            return Err((
+                Refusal::Limit,
+                format!(
+                    "the agent's limit `arenas_anywhere` is false, and an arena at {arena_base:#x} would \
+                     slow down the page faults of other processes: have it raised, or lift the \
+                     limit on this process's address space (`ulimit -v`)"
                 ),
             ));
         }

@@ -86,7 +86,7 @@ impl TraceSession {
             draining = self.draining();
         };
         draining.pipeline.finish();
-        let gone = draining.recorder.gone();
+        let gone = draining.recorder.gone().is_some();
         let mut unseen = |count: u64, what: String| {
             if count > 0 {
                 draining.pipeline.refuse_other(&Refused {
@@ -105,6 +105,8 @@ impl TraceSession {
         let failed = after.failed - before.failed;
         let elsewhere =
             after.foreign - before.foreign + after.unrecorded().saturating_sub(before.unrecorded());
+        // Who was to record them has gone: they are lost, and no fault of native code's.
+        let (elsewhere, lost) = if gone { (0, elsewhere) } else { (elsewhere, 0) };
         // The trap flag marks the engine's own steps; without one it is somebody else's.
         let stepped = after.totals.stepping - before.totals.stepping;
         let foreign = if after.steps == before.steps {
@@ -135,10 +137,8 @@ impl TraceSession {
         ) + unseen(
             elsewhere,
             format!(
-                "{elsewhere} accesses were resumed and not recorded: {}",
-                gone.unwrap_or(
-                    "the kernel's part did not know whose they are; the inproc recorder sees them"
-                )
+                "{elsewhere} accesses were resumed and not recorded, because the kernel's part did not \
+                 know whose they are; the inproc recorder sees them"
             ),
         ) + unseen(
             failed,
@@ -152,7 +152,8 @@ impl TraceSession {
         let deadline = Instant::now() + SETTLE;
         loop {
             let mut end = self.mark(&mut draining)?;
-            end.emitted.emitted += extra;
+            end.emitted.emitted += extra + lost;
+            end.emitted.dropped += lost;
             if end.since(&before).balanced() || Instant::now() > deadline {
                 return Ok(end);
             }

@@ -300,7 +300,7 @@ fn missing_library_is_named() -> Result<(), Failed> {
     let arena = Arena::new();
     let mut ebpf = arena.open()?;
     match ebpf.probe_function(Path::new("/nowhere/lib.so"), 0, "f", 1, Returns::Seen) {
-        Err(error @ EbpfError::ProbeFile { .. }) => {
+        Err(error @ EbpfError::ProbeLibrary { .. }) => {
             check_eq!(error.to_string().contains("/nowhere/lib.so"), true);
         }
         other => return Err(format!("not refused: {other:?}").into()),

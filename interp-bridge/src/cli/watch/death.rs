@@ -66,11 +66,8 @@ pub(super) fn report(notice: &Notice, from_child: &OwnedFd, kind: ViolationKind,
         stats.emitted = evidence.emitted;
         stats.faults = evidence.emitted;
         stats.dropped = evidence.dropped;
-        // Not applied to anything: that was lost with the process.
-        stats.rejected = evidence.unread;
-        stats.delivered = evidence
-            .emitted
-            .saturating_sub(evidence.dropped + evidence.unread);
+        // To the process, or to the agent when it was killed; what came of them was lost with it.
+        stats.delivered = evidence.emitted.saturating_sub(evidence.dropped);
         tell(&mut violation, notice, &evidence, what);
     }
     let report = CallReport {

@@ -14,7 +14,7 @@ use super::marks::own_maps;
 use super::{ROLE, number, word};
 
 /// Somewhere that nothing is.
-pub(super) const BASE: u64 = 0x10_0000_0000 & !0x7fff_ffff;
+pub(super) const BASE: u64 = packets::APART;
 /// The shortest arena.
 pub(super) const LENGTH: u64 = 2 << 30;
 

@@ -45,8 +45,8 @@ impl Recorder for Kernel {
 
     fn gone(&self) -> Option<&'static str> {
         self.ebpf.agent()?.is_gone().then_some(
-            "the agent that has them recorded ended in the middle of the call; start it again \
-             (`ffitrace agent`), and make the call again",
+            "the agent that records has ended, and accesses since then are not recorded; start it \
+             again (`ffitrace agent`), and make the call again",
         )
     }
 

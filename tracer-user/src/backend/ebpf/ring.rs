@@ -12,7 +12,7 @@
 //! # Safety
 //!
 //! A [`RingView`] is `Copy` and may outlive the [`Ring`] it came from, in a handler that cannot be
-//! told. So the pages with the positions are never unmapped: when the ring goes, anonymous zero
+//! told. So once a view was handed out, the pages with the positions are never unmapped: when the ring goes, anonymous zero
 //! pages take their place (which also releases it), and the view reads as empty for ever. The
 //! positions and the records' headers are aligned words that others change, and are read
 //! atomically. The kernel does not write to a record that it has finished before the consumer's
@@ -21,7 +21,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::mm::{MapFlags, ProtFlags};
@@ -81,6 +81,8 @@ pub(crate) struct Ring {
     view: RingView,
     /// The first record's place.
     data: *const u8,
+    /// Whether somebody else has the view.
+    lent: AtomicBool,
 }
 
 // SAFETY: the mapping belongs to the process and to no thread; records are taken out by `&mut`.
@@ -122,10 +124,16 @@ impl Ring {
         };
         // SAFETY: inside the mapping.
         let data = unsafe { producer.byte_add(PAGE).cast::<u8>().cast_const() };
-        Ok(Ring { view, data })
+        Ok(Ring {
+            view,
+            data,
+            lent: AtomicBool::new(false),
+        })
     }
 
+    /// How full it is, for whoever wants to know, for ever.
     pub(crate) fn view(&self) -> RingView {
+        self.lent.store(true, Ordering::Relaxed);
         self.view
     }
 
@@ -191,9 +199,16 @@ impl Drop for Ring {
         let flags = MapFlags::PRIVATE | MapFlags::FIXED;
         for position in [self.view.consumer, self.view.producer] {
             let page = ptr::from_ref(position).cast_mut().cast();
-            // SAFETY: replaces a page that `map` made, in one step, by a readable one. Should that
-            // fail the old one stays, which is as good.
-            let _ = unsafe { rustix::mm::mmap_anonymous(page, PAGE, ProtFlags::READ, flags) };
+            // SAFETY: a page that `map` made. If the view was handed out it is replaced by a readable
+            // one, in one step; should that fail the old one stays, which is as good. Else there
+            // are no references to it but this one's, which is used no more.
+            let _ = unsafe {
+                if *self.lent.get_mut() {
+                    rustix::mm::mmap_anonymous(page, PAGE, ProtFlags::READ, flags).map(drop)
+                } else {
+                    rustix::mm::munmap(page, PAGE)
+                }
+            };
         }
         // SAFETY: the records' pages, of which no reference outlives `drain`.
         let _ =

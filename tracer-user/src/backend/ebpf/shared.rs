@@ -13,13 +13,13 @@
 //! # Safety
 //!
 //! The memory is shared with the kernel, and with handlers: it is read and written as atomics only.
-//! A handler that cannot be told may still write to the list when the recorder goes. So its pages
-//! are never unmapped: anonymous ones take their place, which nobody reads.
+//! A handler that cannot be told may still write to the list when the recorder goes. So once it was
+//! lent, its pages are never unmapped: anonymous ones take their place, which nobody reads.
 #![allow(unsafe_code)]
 
 use std::os::fd::BorrowedFd;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags};
 use tracer_ebpf::{Counters, KNOWN_SITES, PAGE_BYTES as PAGE, Shared};
@@ -53,6 +53,8 @@ const LIST: usize = size_of::<Shared>() - PAGE;
 pub(crate) struct SharedPages {
     words: NonNull<Words>,
     known: *mut [u64; KNOWN_SITES],
+    /// Whether somebody else has the list.
+    lent: AtomicBool,
 }
 
 // SAFETY: shared memory of this process and the kernel, which belongs to no thread.
@@ -86,11 +88,13 @@ impl SharedPages {
         Ok(SharedPages {
             words,
             known: known.cast(),
+            lent: AtomicBool::new(false),
         })
     }
 
     /// The list of sites, which stays mapped for good. Only atomic words of it may be looked at.
     pub(crate) fn known(&self) -> *mut [u64; KNOWN_SITES] {
+        self.lent.store(true, Ordering::Relaxed);
         self.known
     }
 
@@ -120,9 +124,15 @@ impl Drop for SharedPages {
     fn drop(&mut self) {
         let flags = MapFlags::PRIVATE | MapFlags::FIXED;
         let rights = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: replaces the pages that `map` made, in one step. Should that fail the old ones
-        // stay, which is as good.
-        let _ = unsafe { rustix::mm::mmap_anonymous(self.known.cast(), LIST, rights, flags) };
+        // SAFETY: the pages that `map` made. If they were lent they are replaced in one step; should
+        // that fail the old ones stay, which is as good.
+        let _ = unsafe {
+            if *self.lent.get_mut() {
+                rustix::mm::mmap_anonymous(self.known.cast(), LIST, rights, flags).map(drop)
+            } else {
+                rustix::mm::munmap(self.known.cast(), LIST)
+            }
+        };
         // SAFETY: the page that `map` made, which nobody else knows.
         let _ = unsafe { rustix::mm::munmap(self.words.as_ptr().cast(), PAGE) };
     }
