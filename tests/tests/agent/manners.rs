@@ -126,7 +126,7 @@ fn hold_connections(
     ground.check_service(agent.socket())?;
     // Nor does it hurt who asks for a session of an own.
     let other = Client::greet(agent.socket())?;
-    let reply = other.ask(&open(1 << 40, 2 << 30))?;
+    let reply = other.ask(&open(packets::APART, 2 << 30))?;
     check!(reply.get("opened").is_some(), "{reply}");
     drop(other);
     for (gate, client) in held {

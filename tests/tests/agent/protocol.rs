@@ -149,7 +149,7 @@ fn too_long(agent: &Agent) -> Result<()> {
 }
 
 fn not_first(agent: &Agent) -> Result<()> {
-    for message in [open(PAIR, PAIR), json!("status"), json!("close")] {
+    for message in [open(packets::APART, PAIR), json!("status"), json!("close")] {
         let client = Client::connect(agent.socket())?;
         let reply = client.ask(&message)?;
         check_refusal(&reply, "protocol", &["hello"])?;
@@ -174,7 +174,7 @@ fn open_twice(agent: &Agent) -> Result<()> {
     let client = Client::greet(agent.socket())?;
     for _ in 0..3 {
         let _files = client.open(packets::APART, PAIR)?;
-        let reply = client.ask(&open(PAIR, PAIR))?;
+        let reply = client.ask(&open(packets::APART, PAIR))?;
         check_refusal(&reply, "protocol", &["close it first"])?;
         check!(agent.status()?.sessions == 1, "{:?}", agent.status()?);
         let reply = client.ask(&json!("close"))?;
@@ -189,7 +189,7 @@ fn second_connection(agent: &Agent) -> Result<()> {
     let first = Client::greet(agent.socket())?;
     let second = Client::greet(agent.socket())?;
     let _files = first.open(packets::APART, PAIR)?;
-    let reply = second.ask(&open(PAIR, PAIR))?;
+    let reply = second.ask(&open(packets::APART, PAIR))?;
     check_refusal(&reply, "limit", &["session already"])?;
     drop(first);
     agent.wait_for_sessions(0)?;
