@@ -12,7 +12,7 @@
 //! command line names: what the user may not read, ffitrace does not read for them.
 //!
 //! # Safety
-//! As for [`child`](super::child). The handler makes one system call, which is async-signal-safe,
+//! As for `child.rs`. The handler makes one system call, which is async-signal-safe,
 //! for a descriptor that stays open as long as the process lives.
 #![allow(unsafe_code)]
 

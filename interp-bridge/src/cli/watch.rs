@@ -13,7 +13,7 @@
 //! the process die) would otherwise look like a run without a finding.
 //!
 //! # Safety
-//! The process is forked before any thread exists (see [`child`](super::child)). Parent and child
+//! The process is forked before any thread exists (see `child.rs`). Parent and child
 //! share some pages: the child writes them, the parent reads them after the child has ended.
 #![allow(unsafe_code)]
 

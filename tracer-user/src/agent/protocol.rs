@@ -23,7 +23,7 @@ pub(super) const MAX_PACKET: usize = 16 << 10;
 pub enum Request {
     /// First of all.
     Hello {
-        /// [`PROTOCOL`] of the client.
+        /// Version of the protocol that the client speaks.
         protocol: u32,
         /// [`tracer_ebpf::LAYOUT_VERSION`] of the client.
         layout: u16,

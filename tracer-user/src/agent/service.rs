@@ -303,7 +303,8 @@ impl Service {
         } = arena;
         let pair = 2 * SEGMENT_SIZE;
         let end = arena_base.checked_add(arena_len);
-        let whole = arena_base % pair == 0 && arena_len % pair == 0 && arena_len > 0;
+        let whole =
+            arena_base.is_multiple_of(pair) && arena_len.is_multiple_of(pair) && arena_len > 0;
         if !whole || end.is_none_or(|end| end > ADDRESSES) {
             return Err((
                 Refusal::Protocol,

@@ -192,7 +192,7 @@ mod tests {
             "uprobes",
             "function_probes",
         ];
-        let alone = in_the_way(Found::Listens);
+        let alone = in_the_way(Found::Forbidden);
         for name in ["ring_buffer", "page_fault_program", "function_probes"] {
             assert!(alone.contains(&name), "{name}: {alone:?}");
         }

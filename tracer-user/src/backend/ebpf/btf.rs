@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(member_offset(&btf, "pt_regs", "nothing"), None);
         assert_eq!(member_offset(&btf, "no_such_struct", "ip"), None);
         let mm = member_offset(&btf, "task_struct", "mm").unwrap();
-        assert!(mm % 8 == 0 && mm < 16384, "{mm}");
+        assert!(mm.is_multiple_of(8) && mm < 16384, "{mm}");
     }
 
     /// `struct outer { int a; struct { int b; int c:3; }; }`

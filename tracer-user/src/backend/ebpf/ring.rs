@@ -146,7 +146,7 @@ impl Ring {
         let mut waiting_since = None;
         // The consumer's page can be written by whoever had the ring: nothing there is believed.
         let sound = |position: u64, length: u64| {
-            position % 8 == 0
+            position.is_multiple_of(8)
                 && end
                     .checked_sub(position)
                     .is_some_and(|left| left <= self.view.size && length <= left)
