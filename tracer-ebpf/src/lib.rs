@@ -207,7 +207,7 @@ pub struct KernelFaultRecord {
 /// What a dispatched system call of native code did to the arena, or why it was not made.
 ///
 /// The dispatcher issues the call on the host view and tells what the kernel reads and writes.
-/// Where the kernel records, it tells it by a system call at [`names::MARKER`] that is handed the
+/// Where the kernel records, it tells it by a system call at [`Traced::marker`] that is handed the
 /// touched address and fails there: the arguments are in the registers named here.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]

@@ -120,7 +120,7 @@ impl Programs {
     }
 
     /// Records from now on what the process with this id, as the kernel knows it, does to the arena
-    /// of `session`. `marker` is the address of [`names::MARKER`](Traced::marker), `ring_bytes`
+    /// of `session`. `marker` is the address of [`Traced::marker`], `ring_bytes`
     /// the size of its ring: a power of two from [`MIN_RING_BYTES`] on.
     ///
     /// # Errors
