@@ -105,11 +105,17 @@ mod tests {
             own.executes(&open("/proc/self/exe".to_owned()), forged)
                 .is_err()
         );
-        let others = open("/proc/1/maps".to_owned());
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let others = open(format!("/proc/{}/maps", child.id()));
         assert!(
             own.executes(&open("/proc/self/exe".to_owned()), others)
                 .is_err()
         );
+        child.kill().unwrap();
+        child.wait().unwrap();
         own.open().unwrap();
     }
 }

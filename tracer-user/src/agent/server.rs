@@ -518,3 +518,79 @@ impl Pace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tracer_ebpf::LAYOUT_VERSION;
+
+    use super::*;
+    use crate::agent::protocol::PROTOCOL;
+
+    /// A packet: a message, a damaged one, or any bytes.
+    fn packets() -> impl Strategy<Value = Vec<u8>> {
+        let hello = Request::Hello {
+            protocol: PROTOCOL,
+            layout: LAYOUT_VERSION,
+        };
+        let open = Request::Open {
+            arena_base: 1 << 45,
+            arena_len: 2 << 30,
+            marker: 0,
+            ring_bytes: 1 << 21,
+        };
+        let probe = Request::Probe {
+            file_offset: 0,
+            name: "f".to_owned(),
+            cookie: 1,
+            returns: true,
+        };
+        let messages = [
+            hello,
+            open,
+            probe,
+            Request::Unprobe,
+            Request::Close,
+            Request::Status,
+        ]
+        .map(|message| serde_json::to_vec(&message).unwrap_or_default());
+        let message = proptest::sample::select(messages.to_vec());
+        prop_oneof![
+            6 => message.clone(),
+            2 => (message, any::<usize>(), any::<u8>()).prop_map(|(mut bytes, at, byte)| {
+                let at = at % bytes.len();
+                bytes[at] = byte;
+                bytes
+            }),
+            1 => proptest::collection::vec(any::<u8>(), 1..300),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// Whatever a client says, and however it leaves, its connection ends and nothing else does.
+        #[test]
+        fn any_conversation_is_survived(
+            greets in any::<bool>(),
+            packets in proptest::collection::vec(packets(), 0..12),
+        ) {
+            let service = RefCell::new(Service::without_programs(Limits::default()));
+            let (ours, theirs) = channel::pair().unwrap();
+            let file = std::fs::File::open("/proc/self/comm").unwrap();
+            if greets {
+                let hello = Request::Hello { protocol: PROTOCOL, layout: LAYOUT_VERSION };
+                channel::send(&theirs, &serde_json::to_vec(&hello).unwrap(), &[]).unwrap();
+            }
+            for packet in &packets {
+                channel::send(&theirs, packet, &[file.as_fd()]).unwrap();
+            }
+            drop(theirs);
+            let ended = runtime().unwrap().block_on(async {
+                timeout(Duration::from_secs(20), serve(ours, &service)).await
+            });
+            prop_assert!(ended.is_ok(), "it waits for a client who has gone");
+            prop_assert_eq!(service.borrow().sessions(), 0);
+        }
+    }
+}

@@ -412,3 +412,16 @@ fn memory(ring_bytes: u32) -> u64 {
 fn refused((why, message): Refused) -> Reply {
     Reply::Refused { why, message }
 }
+
+#[cfg(test)]
+impl Service {
+    /// One that has no programs, for tests of everything before them.
+    pub(super) fn without_programs(limits: Limits) -> Service {
+        Service {
+            programs: Err(EbpfError::Sessions),
+            limits,
+            users: HashMap::new(),
+            stopping: false,
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! ```text
 //!  an instruction of iced's tables, mutated, or any bytes ─► parse, accesses, displace
 //!  records with such instructions, mutated, cut, reordered ─► wire, pipeline
+//!  messages to an agent and from one, mutated              ─► protocol
 //! ```
 //! An input is a string of bytes from which everything follows, so a panic is reported as one line
 //! of hexadecimal digits, which `--input` replays.
@@ -15,10 +16,11 @@ use std::time::{Duration, Instant};
 use bytemuck::Zeroable;
 use iced_x86::Code;
 use tracer_ebpf::{
-    AuxRecord, CallRecord, DELTA, FaultRecord, KernelFaultRecord, LAYOUT_VERSION, RecordHeader,
-    Regs, Session, kind,
+    AuxRecord, CallRecord, DELTA, FaultRecord, KernelFaultRecord, KnownFaultRecord, LAYOUT_VERSION,
+    RecordHeader, Regs, Session, TouchRecord, kind,
 };
 use tracer_user::access::{AccessEvent, EventSink, Refused};
+use tracer_user::agent::{Evidence, LastAccess, Refusal, Reply, Request};
 use tracer_user::decode::{Decoded, Needs, Rep, peek, runs_whole};
 use tracer_user::pipeline::{Pipeline, StringRule};
 use tracer_user::resume::displace::{CodeCopy, Form, displace};
@@ -31,6 +33,7 @@ use crate::world::World;
 /// First byte of an input: what it is for.
 const INSTRUCTION: u8 = 0;
 const RECORDS: u8 = 1;
+const MESSAGE: u8 = 2;
 /// Bytes of code in an input.
 const CODE: usize = 18;
 
@@ -49,10 +52,10 @@ pub(crate) fn run(extent: Extent, seed: u64) -> bool {
     let mut random = Random::new(seed);
     let (mut tried, mut panics) = (0u64, 0);
     while tried < extent.inputs || begin.elapsed() < extent.time {
-        let input = if random.once_in(2) {
-            instruction(&mut random, &forms.supported, &world)
-        } else {
-            records(&mut random, &forms.supported, &world)
+        let input = match random.below(5) {
+            0 | 1 => instruction(&mut random, &forms.supported, &world),
+            2 | 3 => records(&mut random, &forms.supported, &world),
+            _ => message(&mut random),
         };
         tried += 1;
         if !input_is_well(&input) {
@@ -72,7 +75,8 @@ pub(crate) fn replay(digits: &str) -> Result<bool, std::num::ParseIntError> {
 fn input_is_well(input: &[u8]) -> bool {
     let well = catch_unwind(AssertUnwindSafe(|| match input.split_first() {
         Some((&INSTRUCTION, rest)) => try_instruction(rest),
-        Some((_, rest)) => try_records(rest),
+        Some((&RECORDS, rest)) => try_records(rest),
+        Some((_, rest)) => try_message(rest),
         None => {}
     }));
     if well.is_err() {
@@ -293,6 +297,22 @@ fn records(random: &mut Random, forms: &[Code], world: &World) -> Vec<u8> {
         };
         push(random, bytemuck::bytes_of(&fault));
         if random.once_in(2) {
+            let mut known = KnownFaultRecord::zeroed();
+            known.header = header(kind::KNOWN_FAULT);
+            known.ip = random.of(&[fault.regs.rip, register_of(&fault)]);
+            known.addr = register(random);
+            known.registers = random.value() as u32;
+            (known.base, known.index) = (register(random), register(random));
+            push(random, bytemuck::bytes_of(&known));
+        }
+        if random.once_in(4) {
+            let mut touch = TouchRecord::zeroed();
+            touch.header = header(kind::TOUCH);
+            (touch.addr, touch.len) = (register(random), register(random));
+            touch.flags = random.value() as u32;
+            push(random, bytemuck::bytes_of(&touch));
+        }
+        if random.once_in(2) {
             let aux = aux(random, fault.regs.rip);
             push(random, bytemuck::bytes_of(&aux));
         }
@@ -307,4 +327,77 @@ fn records(random: &mut Random, forms: &[Code], world: &World) -> Vec<u8> {
         }
     }
     input
+}
+
+/// Some register of a fault, as another instruction's address.
+fn register_of(fault: &FaultRecord) -> u64 {
+    fault.regs.gpr[0]
+}
+
+/// A message as client and agent send them, mostly damaged.
+fn message(random: &mut Random) -> Vec<u8> {
+    let text =
+        |random: &mut Random| String::from_utf8_lossy(&random.next().to_le_bytes()).into_owned();
+    let written = match random.below(10) {
+        0 => serde_json::to_vec(&Request::Hello {
+            protocol: random.next() as u32,
+            layout: random.next() as u16,
+        }),
+        1 => serde_json::to_vec(&Request::Open {
+            arena_base: random.value(),
+            arena_len: random.value(),
+            marker: random.value(),
+            ring_bytes: random.next() as u32,
+        }),
+        2 => serde_json::to_vec(&Request::Probe {
+            file_offset: random.value(),
+            name: text(random),
+            cookie: random.value(),
+            returns: random.once_in(2),
+        }),
+        3 => serde_json::to_vec(match random.below(3) {
+            0 => &Request::Unprobe,
+            1 => &Request::Close,
+            _ => &Request::Status,
+        }),
+        4 => serde_json::to_vec(&Reply::Refused {
+            why: Refusal::Limit,
+            message: text(random),
+        }),
+        5 => serde_json::to_vec(&Reply::Opened {
+            ring_bytes: random.next() as u32,
+        }),
+        6 | 7 => serde_json::to_vec(&Reply::Ended(Evidence {
+            emitted: random.value(),
+            dropped: random.value(),
+            unread: random.value(),
+            last: vec![LastAccess {
+                tid: random.next() as u32,
+                addr: random.value(),
+                ip: random.value(),
+                write: random.once_in(2),
+                insn: random.next().to_le_bytes().to_vec(),
+            }],
+        })),
+        _ => Ok((0..random.below(200))
+            .map(|_| random.next() as u8)
+            .collect()),
+    };
+    // Everything that is written can be.
+    let mut bytes = written.unwrap_or_default();
+    mutate(random, &mut bytes);
+    bytes.insert(0, MESSAGE);
+    bytes
+}
+
+/// What is understood is written as it was read, by both ends.
+fn try_message(bytes: &[u8]) {
+    if let Ok(request) = serde_json::from_slice::<Request>(bytes) {
+        let again = serde_json::to_vec(&request).map(|bytes| serde_json::from_slice(&bytes).ok());
+        assert_eq!(again.ok().flatten(), Some(request));
+    }
+    if let Ok(reply) = serde_json::from_slice::<Reply>(bytes) {
+        let again = serde_json::to_vec(&reply).map(|bytes| serde_json::from_slice(&bytes).ok());
+        assert_eq!(again.ok().flatten(), Some(reply));
+    }
 }
