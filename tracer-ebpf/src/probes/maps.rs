@@ -39,7 +39,12 @@ type Ring = btf_maps::RingBuf<u8, PAGE_BYTES>;
 #[btf_map]
 static RINGS: ArrayOfMaps<Ring, MAX_SESSIONS> = ArrayOfMaps::new();
 
-type SharedMap = btf_maps::Array<Shared, 1, { MAPPABLE as usize }>;
+/// A [`Shared`], as words. Kernels before 6.3 tell a map whose value is described as a structure from
+/// one that is not described, and refuse the latter, which is what the sessions' maps are, as an
+/// element where this is the model: the one is known to have no timer in it, of the other that is not
+/// known. Of words neither is known.
+type SharedMap =
+    btf_maps::Array<[u64; size_of::<Shared>() / size_of::<u64>()], 1, { MAPPABLE as usize }>;
 
 /// What each session shares with its process.
 #[btf_map]
@@ -125,7 +130,7 @@ impl Current {
             return None;
         }
         // Of a session that is just ending one may be gone.
-        let shared = SHARED.get_value_ptr_mut(traced.slot, &0)?;
+        let shared = SHARED.get_value_ptr_mut(traced.slot, &0)?.cast();
         let ring: *const Ring = RINGS.get(traced.slot)?;
         Some(Current {
             tid,
