@@ -5,7 +5,7 @@
 //!  ──────────────────────────                 ────────────────────────────────────────────────
 //!  client.rs   Open: arena ──────────────►    who sent this? the kernel says   peer.rs
 //!              ring, shared pages ◄──────     limits; session of that process  service.rs, limits.rs
-//!  maps them, reads its ring itself           waits for its end                server.rs
+//!  maps them, reads its ring itself           waits for its end                connection.rs
 //!  Probe: file, offset ──────────────────►    is it mapped there? probed
 //!              (killed)                       what it had not read             evidence.rs
 //!                 its parent ◄── Ended ──     session closed
@@ -16,8 +16,10 @@
 
 mod channel;
 mod client;
+mod connection;
 mod evidence;
 mod limits;
+mod listener;
 mod peer;
 mod protocol;
 mod ready;
@@ -34,8 +36,9 @@ pub use channel::{hand_over, pair, take_over};
 pub use client::{AgentError, Connection, last_words};
 pub use evidence::{Evidence, LastAccess};
 pub use limits::Limits;
+pub use listener::{Listener, ServeError};
 pub use protocol::{Refusal, Reply, Request};
-pub use server::{Listener, ServeError, Server, serve_child};
+pub use server::{Server, serve_child};
 
 /// Where an agent listens if nothing else is said.
 pub const DEFAULT_SOCKET: &str = "/run/ffitrace/agent.sock";
