@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use ffitrace_tests::agent::Agent;
 use ffitrace_tests::call::{Backend, Call, no_panic};
 use ffitrace_tests::host::Need;
 use ffitrace_tests::process::Finished;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             closed(backend)
         });
     }
+    suite.add("small_ring::ebpf", [Need::Bpf, Need::Zlib], small_ring);
     suite.run()
 }
 
@@ -149,6 +151,27 @@ fn never(backend: Backend) -> Result<()> {
     );
     check!(message.contains("who takes the accesses"), "{message}");
     Ok(())
+}
+
+/// The smallest ring that an agent gives: native code waits for room, again and again.
+fn small_ring() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let limits = dir.path().join("limits.toml");
+    fs::write(&limits, "ring_bytes = 2097152\n")?;
+    let limits = limits.display().to_string();
+    let agent = Agent::start(&["--limits", &limits])?;
+    let socket = agent.socket().display().to_string();
+    let call = checksum(Backend::Ebpf, BYTES).option(["--agent", &socket]);
+    let outcome = call.run()?;
+    let stats = &outcome.report.stats;
+    check!(stats.complete && stats.dropped == 0, "{stats:?}");
+    let read = outcome
+        .report
+        .allocations
+        .first()
+        .map(|buffer| buffer.read.clone());
+    check!(read == Some(vec![(0, BYTES)]), "{read:?}");
+    agent.stop()
 }
 
 fn full_disk(backend: Backend) -> Result<()> {
