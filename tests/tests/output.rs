@@ -2,7 +2,7 @@
 //! kept apart from the report, the event log, `doctor` and the fallback's one line.
 
 use std::collections::BTreeSet;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
