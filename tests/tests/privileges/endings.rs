@@ -146,9 +146,7 @@ impl Staying {
             sleep(Duration::from_millis(10));
         };
         check!(status.signal() == Some(signal), "it ended with {status}");
-        self.until("no process is left", || {
-            Ok(self.place.processes()?.is_empty())
-        })
+        self.place.only_left(0).map(drop)
     }
 }
 
@@ -235,11 +233,9 @@ fn left_behind(recorder: Recorder) -> Result<()> {
             began.elapsed()
         );
         // Native code's own, and nothing of ours.
-        let left = place.processes()?;
-        for process in &left {
-            signal_to(*process, "KILL")?;
-        }
-        check!(left.len() == 1, "{start:?}: processes {left:?}");
+        let left = place.only_left(1).with_context(|| format!("{start:?}"))?;
+        signal_to(left[0], "KILL")?;
+        place.only_left(0)?;
     }
     Ok(())
 }

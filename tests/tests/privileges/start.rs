@@ -6,7 +6,8 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ffitrace_tests::call::no_panic;
@@ -220,9 +221,25 @@ impl Place {
     pub(crate) fn run(&self, command: &mut Command) -> Result<Finished> {
         let finished = process::run(command, MINUTE)?;
         no_panic(&finished)?;
-        let left = self.processes()?;
-        check!(left.is_empty(), "processes are left behind: {left:?}");
+        self.only_left(0)?;
         Ok(finished)
+    }
+
+    /// Waits until so many of its processes are left, which are returned: one that was killed takes
+    /// a moment to be gone.
+    pub(crate) fn only_left(&self, count: usize) -> Result<Vec<u32>> {
+        let start = Instant::now();
+        loop {
+            let left = self.processes()?;
+            if left.len() == count {
+                return Ok(left);
+            }
+            check!(
+                start.elapsed() < Duration::from_secs(10),
+                "not {count} processes are left, but {left:?}"
+            );
+            sleep(Duration::from_millis(10));
+        }
     }
 
     /// Runs it, for a report.
