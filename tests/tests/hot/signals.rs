@@ -143,9 +143,10 @@ fn registers(backend: Backend, mode: Mode, by_thread: u32, notes: &Notes) -> Res
     );
     if mode != Mode::Off {
         check!(hits >= HITS, "{hits} of {signals} signals came in the loop");
-        // A copy of one instruction is where a thread may be found without translation.
+        // A copy of one instruction is where a thread may be found without translation: also for a
+        // while after it was taken out, as where it was not given a processor when it was looked at.
         check!(
-            outside == 0,
+            outside * 10 <= signals,
             "{outside} of {signals} handlers found the program in no file's code"
         );
     }
