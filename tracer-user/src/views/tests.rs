@@ -129,10 +129,10 @@ fn limits_are_respected_and_named() {
     };
     let text = run("ulimit -v 12582912"); // 12 GiB, given in KiB
     assert!(text.contains("pairs: 3"), "half of the limit: {text}");
-    let text = run("ulimit -v 3145728");
+    let text = run("ulimit -v 1572864");
     assert!(text.contains("views: cannot reserve 2 GiB"), "{text}");
     assert!(
-        text.contains("`ulimit -v`) is 3072 MiB: raise it to at least 6144 MiB"),
+        text.contains("`ulimit -v`) is 1536 MiB: raise it to at least 6144 MiB"),
         "{text}"
     );
     let text = run("ulimit -f 1000");
