@@ -81,6 +81,17 @@ fn run(call: &Call, more: &[&str], events: &Path, limit: Duration) -> Result<Fin
     Ok(finished)
 }
 
+/// Has `command`, which runs what follows its own arguments, run `inner`.
+fn start_by(command: &mut Command, inner: &Command) {
+    command.arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+}
+
 fn report(finished: &Finished) -> Result<Report> {
     serde_json::from_str(&finished.stdout).with_context(|| finished.stderr.clone())
 }
@@ -209,17 +220,9 @@ fn starved(backend: Backend) -> Result<()> {
     let call = checksum(backend, 300_000);
     let mut command = Command::new("taskset");
     let inner = call.command()?;
-    command
-        .args(["1", "nice", "-n", "19"])
-        .arg(inner.get_program())
-        .args(inner.get_args());
+    command.args(["1", "nice", "-n", "19"]);
+    start_by(&mut command, &inner);
     command.args(["--format", "json"]);
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
     let finished = process::run(&mut command, Duration::from_secs(300));
     hog.kill()?;
     hog.wait()?;
@@ -255,16 +258,8 @@ fn closed(backend: Backend) -> Result<()> {
         "out=$1; shift; exec \"$@\" --format json 0<&- 2>&- >\"$out\"",
         "sh",
     ]);
-    command
-        .arg(&out)
-        .arg(inner.get_program())
-        .args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    command.arg(&out);
+    start_by(&mut command, &inner);
     let finished = process::run(&mut command, Duration::from_secs(60))?;
     check!(finished.code == Some(0), "{:?}", finished.code);
     let mut text = String::new();

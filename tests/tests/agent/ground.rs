@@ -287,3 +287,27 @@ impl Gate {
         Ok(())
     }
 }
+
+/// Fails unless the call is refused under `ebpf`, and made by another recorder under `auto`, with
+/// `cause` in the reason of both. What the refused one said is returned.
+pub(crate) fn check_refused(call: &Call, cause: &str) -> Result<Finished> {
+    let finished = call.start()?.finish()?;
+    check!(
+        finished.code == Some(3) && finished.stdout.is_empty(),
+        "{finished:?}"
+    );
+    check!(finished.stderr.contains(cause), "{}", finished.stderr);
+    let outcome = call.clone().auto().run()?;
+    outcome.expect_code(0)?;
+    check!(
+        outcome.report.backend == "inproc",
+        "recorded by {}",
+        outcome.report.backend
+    );
+    check!(
+        outcome.process.stderr.contains(cause),
+        "{}",
+        outcome.process.stderr
+    );
+    Ok(finished)
+}

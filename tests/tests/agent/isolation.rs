@@ -38,6 +38,23 @@ fn traced(call: &Running) -> Result<(i32, u64, u64)> {
     Ok((traced, first, end - first))
 }
 
+/// Another user's client that does `what` with an arena, and has begun; it ends when its gate opens.
+fn stranger(
+    ground: &Ground,
+    agent: &Agent,
+    what: &str,
+    (base, length): (u64, u64),
+) -> Result<(Gate, Running)> {
+    let gate = Gate::new()?;
+    let socket = agent.socket().display().to_string();
+    let words = [socket, base.to_string(), length.to_string()];
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut command = ground.client(STRANGER, what, &words)?;
+    let mut running = Running::start(gate.before_client(&mut command))?;
+    gate.wait(&mut running)?;
+    Ok((gate, running))
+}
+
 /// A session with exactly the range of another's arena records what its own process does there.
 fn same_range(ground: &Ground) -> Result<()> {
     let agent = Agent::start(&[])?;
@@ -47,13 +64,7 @@ fn same_range(ground: &Ground) -> Result<()> {
     gate.wait(&mut call.running)?;
     let (_, base, length) = traced(&call.running)?;
 
-    let other_gate = Gate::new()?;
-    let socket = agent.socket().display().to_string();
-    let words = [socket, base.to_string(), length.to_string()];
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let mut command = ground.client(STRANGER, "same-range", &words)?;
-    let mut other = Running::start(other_gate.before_client(&mut command))?;
-    other_gate.wait(&mut other)?;
+    let (other_gate, other) = stranger(ground, &agent, "same-range", (base, length))?;
     agent.wait_for_sessions(2)?;
 
     gate.open()?;
@@ -139,13 +150,7 @@ fn flood(ground: &Ground) -> Result<()> {
     gate.wait(&mut call.running)?;
     let (_, base, length) = traced(&call.running)?;
 
-    let flood_gate = Gate::new()?;
-    let socket = agent.socket().display().to_string();
-    let words = [socket, base.to_string(), length.to_string()];
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let mut command = ground.client(STRANGER, "flood", &words)?;
-    let mut flood = Running::start(flood_gate.before_client(&mut command))?;
-    flood_gate.wait(&mut flood)?;
+    let (flood_gate, mut flood) = stranger(ground, &agent, "flood", (base, length))?;
     // The one that was there before, and some that come meanwhile.
     gate.open()?;
     pattern

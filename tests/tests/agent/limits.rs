@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use ffitrace_tests::agent::{Agent, public_dir};
-use ffitrace_tests::call::Call;
 use ffitrace_tests::check;
 use ffitrace_tests::packets::{self, Client, refusal};
 use ffitrace_tests::process;
 use ffitrace_tests::suite::Suite;
 use serde_json::{Value, json};
 
-use crate::ground::{self, Gate, Ground, LIMIT, Pattern};
+use crate::ground::{self, Gate, Ground, LIMIT, Pattern, check_refused};
 
 pub(crate) fn add(suite: &mut Suite, ground: &Arc<Ground>) {
     ground::add(suite, ground, "limits::of_a_user", of_a_user);
@@ -46,30 +45,6 @@ impl File {
     fn start(&self) -> Result<Agent> {
         Agent::start(&["--limits", &self.path().display().to_string()])
     }
-}
-
-/// Fails unless the call is refused under `ebpf`, and made by another recorder under `auto`, with
-/// `limit` as the reason of both.
-fn check_refused(call: &Call, limit: &str) -> Result<()> {
-    let finished = call.start()?.finish()?;
-    check!(
-        finished.code == Some(3) && finished.stdout.is_empty(),
-        "{finished:?}"
-    );
-    check!(finished.stderr.contains(limit), "{}", finished.stderr);
-    let outcome = call.clone().auto().run()?;
-    outcome.expect_code(0)?;
-    check!(
-        outcome.report.backend == "inproc",
-        "recorded by {}",
-        outcome.report.backend
-    );
-    check!(
-        outcome.process.stderr.contains(limit),
-        "{}",
-        outcome.process.stderr
-    );
-    Ok(())
 }
 
 fn of_a_user(ground: &Ground) -> Result<()> {

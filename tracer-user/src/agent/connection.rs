@@ -211,6 +211,7 @@ mod tests {
 
     use super::*;
     use crate::agent::{limits::Limits, protocol::PROTOCOL, server::runtime};
+    use crate::backend::ebpf::EbpfError;
 
     /// A packet: a message, a damaged one, or any bytes.
     fn packets() -> impl Strategy<Value = Vec<u8>> {
@@ -260,7 +261,7 @@ mod tests {
             greets in any::<bool>(),
             packets in proptest::collection::vec(packets(), 0..12),
         ) {
-            let service = RefCell::new(Service::without_programs(Limits::default()));
+            let service = RefCell::new(Service::new(Err(EbpfError::Sessions), Limits::default()));
             let (ours, theirs) = channel::pair().unwrap();
             let file = std::fs::File::open("/proc/self/comm").unwrap();
             if greets {

@@ -27,7 +27,7 @@ use super::{
     ready::{self, Ready},
     service::Service,
 };
-use crate::privileges;
+use crate::{backend::ebpf::Programs, privileges};
 
 /// An agent.
 pub struct Server {
@@ -41,7 +41,7 @@ impl Server {
     /// # Errors
     /// Whatever this host or process lacks, with its remedy.
     pub fn new(limits: Limits) -> Result<Server, ServeError> {
-        let service = Service::new(limits).check()?;
+        let service = Service::new(Ok(Programs::load()?), limits);
         raise_descriptors();
         Ok(Server {
             service: Rc::new(RefCell::new(service)),
@@ -160,7 +160,7 @@ impl Server {
 /// # Errors
 /// Where the event loop cannot be had.
 pub fn serve_child(socket: OwnedFd, child: Pid, limits: Limits) -> io::Result<()> {
-    let service = RefCell::new(Service::new(limits));
+    let service = RefCell::new(Service::new(Programs::load(), limits));
     // Loaded by now, and nothing but these is looked at from here on.
     confine_to(&[], &[]);
     let runtime = runtime()?;

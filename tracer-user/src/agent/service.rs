@@ -66,28 +66,14 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Loads the programs; they are attached while there are sessions. Where they cannot be loaded, who
-    /// asks for a session is told why.
-    pub(super) fn new(limits: Limits) -> Service {
+    /// With these programs, which are attached while there are sessions, or with the reason why there are
+    /// none, which who asks for a session is told.
+    pub(super) fn new(programs: Result<Programs, EbpfError>, limits: Limits) -> Service {
         Service {
-            programs: Programs::load(),
+            programs,
             limits,
             users: HashMap::new(),
             stopping: false,
-        }
-    }
-
-    /// Whether there are programs.
-    ///
-    /// # Errors
-    /// Whatever this host or process lacks, with its remedy.
-    pub(super) fn check(self) -> Result<Service, EbpfError> {
-        match self.programs {
-            Err(error) => Err(error),
-            Ok(programs) => Ok(Service {
-                programs: Ok(programs),
-                ..self
-            }),
         }
     }
 
@@ -411,17 +397,4 @@ fn memory(ring_bytes: u32) -> u64 {
 
 fn refused((why, message): Refused) -> Reply {
     Reply::Refused { why, message }
-}
-
-#[cfg(test)]
-impl Service {
-    /// One that has no programs, for tests of everything before them.
-    pub(super) fn without_programs(limits: Limits) -> Service {
-        Service {
-            programs: Err(EbpfError::Sessions),
-            limits,
-            users: HashMap::new(),
-            stopping: false,
-        }
-    }
 }

@@ -122,7 +122,6 @@ fn tell(violation: &mut Violation, notice: &Notice, evidence: &Evidence, what: &
         "{what}; the kernel had recorded {recorded}, the last of them: {}",
         lines.remove(0)
     );
-    violation.backtrace = Vec::new();
     if !lines.is_empty() {
         violation.message.push_str("; before it: ");
         lines.truncate(4);

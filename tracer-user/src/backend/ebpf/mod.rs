@@ -16,6 +16,7 @@ mod btf;
 mod error;
 mod log;
 mod object;
+mod pages;
 mod probes;
 mod programs;
 mod prologue;

@@ -12,20 +12,20 @@
 //! # Safety
 //!
 //! A [`RingView`] is `Copy` and may outlive the [`Ring`] it came from, in a handler that cannot be
-//! told. So once a view was handed out, the pages with the positions are never unmapped: when the ring goes, anonymous zero
-//! pages take their place (which also releases it), and the view reads as empty for ever. The
-//! positions and the records' headers are aligned words that others change, and are read
-//! atomically. The kernel does not write to a record that it has finished before the consumer's
-//! position has passed it, so until then it may be read by reference.
+//! told. So the pages with the positions are lent with it ([`Pages::lend`]), and the view of a ring
+//! that has gone reads as empty for ever. The positions and the records' headers are aligned words
+//! that others change, and are read atomically. The kernel does not write to a record that it has
+//! finished before the consumer's position has passed it, so until then it may be read by reference.
 #![allow(unsafe_code)]
 
 use std::os::fd::BorrowedFd;
-use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::ProtFlags;
 use tracer_ebpf::PAGE_BYTES as PAGE;
+
+use super::pages::Pages;
 
 /// Longest wait for a record that another thread is just writing. It takes that thread well under
 /// a microsecond, unless the machine takes its processor away.
@@ -79,14 +79,10 @@ impl RingView {
 #[derive(Debug)]
 pub(crate) struct Ring {
     view: RingView,
-    /// The first record's place.
-    data: *const u8,
-    /// Whether somebody else has the view.
-    lent: AtomicBool,
+    consumer: Pages,
+    producer: Pages,
+    records: Pages,
 }
-
-// SAFETY: the mapping belongs to the process and to no thread; records are taken out by `&mut`.
-unsafe impl Send for Ring {}
 
 impl Ring {
     /// Maps the ring buffer map `ring`, which holds `size` bytes, a power of two.
@@ -94,46 +90,30 @@ impl Ring {
     /// # Errors
     /// What `mmap(2)` says: among others that the size is not the ring's.
     pub(crate) fn map(ring: BorrowedFd<'_>, size: u32) -> std::io::Result<Ring> {
-        let map = |length: usize, rights, offset: usize| {
-            // SAFETY: a new mapping, at an address that the kernel chooses.
-            unsafe {
-                rustix::mm::mmap(
-                    ptr::null_mut(),
-                    length,
-                    rights,
-                    MapFlags::SHARED,
-                    ring,
-                    offset as u64,
-                )
-            }
-        };
-        let behind = PAGE + 2 * size as usize;
-        // First what is longer: the kernel refuses it if the size is wrong.
-        let producer = map(behind, ProtFlags::READ, PAGE)?;
-        let consumer = map(PAGE, ProtFlags::READ | ProtFlags::WRITE, 0).inspect_err(|_| {
-            // SAFETY: the mapping just made.
-            let _ = unsafe { rustix::mm::munmap(producer, behind) };
-        })?;
-        // SAFETY: each page begins with an aligned position, and stays mapped (see module docs).
+        let consumer = Pages::map(ring, 0, PAGE, ProtFlags::READ | ProtFlags::WRITE)?;
+        let producer = Pages::map(ring, PAGE, PAGE, ProtFlags::READ)?;
+        let records = Pages::map(ring, 2 * PAGE, 2 * size as usize, ProtFlags::READ)?;
+        // SAFETY: each page begins with an aligned position. It is used as long as the ring is, or
+        // lent (see module docs).
         let view = unsafe {
             RingView {
-                consumer: &*consumer.cast::<AtomicU64>(),
-                producer: &*producer.cast::<AtomicU64>(),
+                consumer: &*consumer.address().cast::<AtomicU64>(),
+                producer: &*producer.address().cast::<AtomicU64>(),
                 size: u64::from(size),
             }
         };
-        // SAFETY: inside the mapping.
-        let data = unsafe { producer.byte_add(PAGE).cast::<u8>().cast_const() };
         Ok(Ring {
             view,
-            data,
-            lent: AtomicBool::new(false),
+            consumer,
+            producer,
+            records,
         })
     }
 
     /// How full it is, for whoever wants to know, for ever.
     pub(crate) fn view(&self) -> RingView {
-        self.lent.store(true, Ordering::Relaxed);
+        self.consumer.lend();
+        self.producer.lend();
         self.view
     }
 
@@ -142,6 +122,7 @@ impl Ring {
     pub(crate) fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
         let end = self.view.written();
         let mut position = self.view.read();
+        let data = self.records.address().cast::<u8>().cast_const();
         let mut count = 0;
         let mut waiting_since = None;
         // The consumer's page can be written by whoever had the ring: nothing there is believed.
@@ -158,7 +139,7 @@ impl Ring {
             }
             let at = position & (self.view.size - 1);
             // SAFETY: headers are aligned to 8 and lie in the ring, whose bytes are mapped.
-            let header = unsafe { &*self.data.add(at as usize).cast::<AtomicU32>() };
+            let header = unsafe { &*data.add(at as usize).cast::<AtomicU32>() };
             let header = header.load(Ordering::Acquire);
             if header & BUSY != 0 {
                 let since = *waiting_since.get_or_insert_with(Instant::now);
@@ -180,10 +161,7 @@ impl Ring {
                 // SAFETY: the kernel reserved as many bytes behind the header, which the second
                 // mapping of the ring continues at its end, and has finished them.
                 each(unsafe {
-                    std::slice::from_raw_parts(
-                        self.data.add((at + HEADER) as usize),
-                        length as usize,
-                    )
+                    std::slice::from_raw_parts(data.add((at + HEADER) as usize), length as usize)
                 });
                 count += 1;
             }
@@ -191,27 +169,5 @@ impl Ring {
             self.view.consumer.store(position, Ordering::Release);
         }
         count
-    }
-}
-
-impl Drop for Ring {
-    fn drop(&mut self) {
-        let flags = MapFlags::PRIVATE | MapFlags::FIXED;
-        for position in [self.view.consumer, self.view.producer] {
-            let page = ptr::from_ref(position).cast_mut().cast();
-            // SAFETY: a page that `map` made. If the view was handed out it is replaced by a readable
-            // one, in one step; should that fail the old one stays, which is as good. Else there
-            // are no references to it but this one's, which is used no more.
-            let _ = unsafe {
-                if *self.lent.get_mut() {
-                    rustix::mm::mmap_anonymous(page, PAGE, ProtFlags::READ, flags).map(drop)
-                } else {
-                    rustix::mm::munmap(page, PAGE)
-                }
-            };
-        }
-        // SAFETY: the records' pages, of which no reference outlives `drain`.
-        let _ =
-            unsafe { rustix::mm::munmap(self.data.cast_mut().cast(), 2 * self.view.size as usize) };
     }
 }

@@ -13,16 +13,15 @@
 //! # Safety
 //!
 //! The memory is shared with the kernel, and with handlers: it is read and written as atomics only.
-//! A handler that cannot be told may still write to the list when the recorder goes. So once it was
-//! lent, its pages are never unmapped: anonymous ones take their place, which nobody reads.
 #![allow(unsafe_code)]
 
 use std::os::fd::BorrowedFd;
-use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::ProtFlags;
 use tracer_ebpf::{Counters, KNOWN_SITES, PAGE_BYTES as PAGE, Shared};
+
+use super::pages::Pages;
 
 /// [`Counters`] as the kernel changes them meanwhile, field by field.
 #[repr(C)]
@@ -51,14 +50,9 @@ const LIST: usize = size_of::<Shared>() - PAGE;
 /// Owns the mapping.
 #[derive(Debug)]
 pub(crate) struct SharedPages {
-    words: NonNull<Words>,
-    known: *mut [u64; KNOWN_SITES],
-    /// Whether somebody else has the list.
-    lent: AtomicBool,
+    totals: Pages,
+    known: Pages,
 }
-
-// SAFETY: shared memory of this process and the kernel, which belongs to no thread.
-unsafe impl Send for SharedPages {}
 
 impl SharedPages {
     /// Maps the array map `map`, made to be mapped, whose one element is a [`Shared`].
@@ -66,43 +60,22 @@ impl SharedPages {
     /// # Errors
     /// What `mmap(2)` says.
     pub(crate) fn map(map: BorrowedFd<'_>) -> std::io::Result<SharedPages> {
-        let map = |length, rights, offset: usize| {
-            // SAFETY: a new mapping, at an address that the kernel chooses.
-            unsafe {
-                rustix::mm::mmap(
-                    ptr::null_mut(),
-                    length,
-                    rights,
-                    MapFlags::SHARED,
-                    map,
-                    offset as u64,
-                )
-            }
-        };
-        let known = map(LIST, ProtFlags::READ | ProtFlags::WRITE, PAGE)?;
-        let words = map(PAGE, ProtFlags::READ, 0).inspect_err(|_| {
-            // SAFETY: the mapping just made.
-            let _ = unsafe { rustix::mm::munmap(known, LIST) };
-        })?;
-        let words = NonNull::new(words.cast()).ok_or(std::io::ErrorKind::OutOfMemory)?;
         Ok(SharedPages {
-            words,
-            known: known.cast(),
-            lent: AtomicBool::new(false),
+            totals: Pages::map(map, 0, PAGE, ProtFlags::READ)?,
+            known: Pages::map(map, PAGE, LIST, ProtFlags::READ | ProtFlags::WRITE)?,
         })
     }
 
     /// The list of sites, which stays mapped for good. Only atomic words of it may be looked at.
     pub(crate) fn known(&self) -> *mut [u64; KNOWN_SITES] {
-        self.lent.store(true, Ordering::Relaxed);
-        self.known
+        self.known.lend().cast()
     }
 
     /// The totals now.
     pub(crate) fn counters(&self) -> Counters {
         // SAFETY: the page is mapped as long as `self` lives, page-aligned, and at least as long
         // as the words, which are atomics.
-        let words = unsafe { self.words.as_ref() };
+        let words = unsafe { &*self.totals.address().cast::<Words>() };
         // A program counts what it drops after it counted it as emitted, and each load is made
         // before the next (acquire): so nothing is dropped here that is not emitted, and what is
         // emitted in between is owed.
@@ -117,23 +90,5 @@ impl SharedPages {
             other_emitted: words.other_emitted.load(Ordering::Acquire),
             other_dropped,
         }
-    }
-}
-
-impl Drop for SharedPages {
-    fn drop(&mut self) {
-        let flags = MapFlags::PRIVATE | MapFlags::FIXED;
-        let rights = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: the pages that `map` made. If they were lent they are replaced in one step; should
-        // that fail the old ones stay, which is as good.
-        let _ = unsafe {
-            if *self.lent.get_mut() {
-                rustix::mm::mmap_anonymous(self.known.cast(), LIST, rights, flags).map(drop)
-            } else {
-                rustix::mm::munmap(self.known.cast(), LIST)
-            }
-        };
-        // SAFETY: the page that `map` made, which nobody else knows.
-        let _ = unsafe { rustix::mm::munmap(self.words.as_ptr().cast(), PAGE) };
     }
 }
