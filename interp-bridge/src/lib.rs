@@ -19,6 +19,7 @@
 //! | what was wrong, for people and for programs | [`diagnosis`] |
 //! | the library's own heap, memory that it hands over, its static data | [`native`] |
 //! | `mmap` of an interpreted program | [`shims`] |
+//! | Lua with LuaJIT's FFI, an interpreter on all of this | [`lua`] |
 //! | a tracer in the shape of Miri's | [`door`] |
 //!
 //! `docs/guide.md` builds an interpreter of a hundred lines on it. [`binding`], [`cli`], [`report`]
@@ -38,6 +39,7 @@ pub mod ctype;
 pub mod diagnosis;
 pub mod door;
 pub mod ffi;
+pub mod lua;
 pub mod memory;
 pub mod native;
 pub mod prototype;

@@ -12,7 +12,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() {
     if std::env::args_os()
         .nth(1)
-        .is_some_and(|command| command == "call")
+        .is_some_and(|command| command == "call" || command == "run" || command == "repl")
     {
         keeper::split();
         cli::watch::split();

@@ -29,11 +29,54 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     Call(Box<CallArguments>),
+    Run(Box<RunArguments>),
     Bench(BenchArguments),
     #[command(name = child::COMMAND, hide = true)]
     BenchWork(BenchWorkArguments),
     Doctor(DoctorArguments),
     Agent(AgentArguments),
+}
+
+/// How native code is traced, and who it is.
+#[derive(Debug, Args)]
+pub(super) struct TraceArguments {
+    /// Who records the accesses
+    #[arg(long, value_enum, default_value_t = BackendChoice::Auto)]
+    pub(super) backend: BackendChoice,
+
+    /// Have the agent at this socket record, whatever this process may do itself
+    #[arg(long, value_name = "PATH")]
+    pub(super) agent: Option<PathBuf>,
+
+    /// Translate code after so many faults of one instruction, or never: from then on its accesses
+    /// are recorded without a fault each (ebpf and inproc)
+    #[arg(long, value_name = "N|off", default_value = "16", value_parser = hot)]
+    pub(super) hot: Hot,
+
+    /// Write every access to a file (.jsonl)
+    #[arg(long, value_name = "FILE")]
+    pub(super) events: Option<PathBuf>,
+
+    /// How to report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(super) format: Format,
+
+    /// End a call after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds,
+          allow_negative_numbers = true)]
+    pub(super) timeout: Option<Duration>,
+
+    /// Count string functions' reads past the end as violations
+    #[arg(long)]
+    pub(super) strict: bool,
+
+    /// Become this user (a name, or an id) before a library is loaded; for root only
+    #[arg(long, value_name = "NAME", conflicts_with = "as_root")]
+    pub(super) user: Option<String>,
+
+    /// Let libraries have all of root's rights
+    #[arg(long)]
+    pub(super) as_root: bool,
 }
 
 const CALL_EXAMPLES: &str = "\
@@ -100,36 +143,13 @@ pub(super) struct CallArguments {
     #[arg(long, value_name = "DECLARATIONS")]
     pub(super) cdef: Vec<String>,
 
-    /// Who records the accesses
-    #[arg(long, value_enum, default_value_t = BackendChoice::Auto)]
-    pub(super) backend: BackendChoice,
-
-    /// Have the agent at this socket record, whatever this process may do itself
-    #[arg(long, value_name = "PATH")]
-    pub(super) agent: Option<PathBuf>,
-
-    /// Translate code after so many faults of one instruction, or never: from then on its accesses
-    /// are recorded without a fault each (ebpf and inproc)
-    #[arg(long, value_name = "N|off", default_value = "16", value_parser = hot)]
-    pub(super) hot: Hot,
+    #[command(flatten)]
+    pub(super) trace: TraceArguments,
 
     /// Call the function so many times
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) repeat: u64,
-
-    /// Write every access to a file (.jsonl)
-    #[arg(long, value_name = "FILE")]
-    pub(super) events: Option<PathBuf>,
-
-    /// How to report
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub(super) format: Format,
-
-    /// End the call after so many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = seconds,
-          allow_negative_numbers = true)]
-    pub(super) timeout: Option<Duration>,
 
     /// Put the library's own heap into the arena, and check it byte by byte
     #[arg(long)]
@@ -138,18 +158,6 @@ pub(super) struct CallArguments {
     /// Stop native code before its first violation (ebpf, inproc)
     #[arg(long)]
     pub(super) stop_at_first: bool,
-
-    /// Count string functions' reads past the end as violations
-    #[arg(long)]
-    pub(super) strict: bool,
-
-    /// Become this user (a name, or an id) before the library is loaded; for root only
-    #[arg(long, value_name = "NAME", conflicts_with = "as_root")]
-    pub(super) user: Option<String>,
-
-    /// Let the library have all of root's rights
-    #[arg(long)]
-    pub(super) as_root: bool,
 
     /// Report everything in full
     #[arg(long)]
@@ -187,6 +195,50 @@ pub(super) struct BenchWorkArguments {
     /// Seconds, or how often
     #[arg(value_parser = positive_number)]
     pub(super) amount: f64,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  ffitrace run examples/zlib.lua
+  ffitrace run --keep-going --timeout 5 session.lua ./libparse.so input.txt
+  sudo ffitrace run --backend ebpf --events trace.jsonl session.lua
+
+A session is a script in Lua (LuaJIT 2.1). `require \"ffi\"` is LuaJIT's FFI, with
+every native access to the memory of ffi.new traced and checked; what stands
+behind the session's name is in `arg`. `require \"trace\"` says what native code
+did: events, coverage, initialized, violations, call_stats, on, expect.
+
+What native code does wrong stops the script with an error that has the Lua
+stack, the native stack and the bytes concerned. So does what the script reads
+itself of freed or uninitialised memory, or outside of an object.
+
+JSON has session, backend, error, violations, functions and stats; what the
+script prints goes to stderr then. Root's rights are given up as by `call`.
+
+Exit status:
+  0 nothing was wrong   1 violations, an error of the script, a crash, a timeout
+  2 wrong usage, no Lua   3 the environment lacks what was asked for
+  4 the trace is incomplete
+A status other than 0 that the script gives to os.exit is passed on.";
+
+/// Run a Lua session: scripts with LuaJIT's FFI, traced
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(super) struct RunArguments {
+    #[command(flatten)]
+    pub(super) trace: TraceArguments,
+
+    /// Collect violations, and let native code and the script go on
+    #[arg(long)]
+    pub(super) keep_going: bool,
+
+    /// The session: a file with Lua in it, or - for stdin
+    #[arg(value_name = "SESSION.lua")]
+    pub(super) session: PathBuf,
+
+    /// Arguments for the session
+    #[arg(value_name = "ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) arguments: Vec<String>,
 }
 
 const DOCTOR_EXAMPLES: &str = "\

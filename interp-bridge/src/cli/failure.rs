@@ -27,6 +27,15 @@ impl Failure {
         }
     }
 
+    /// A file that was named cannot be read.
+    pub(super) fn unreadable(name: &str, error: &io::Error) -> Failure {
+        let failure = Failure::usage(
+            format!("cannot read {name}: {error}"),
+            "name a file that is there and can be read",
+        );
+        failure.denied_to(keeper::left_with(), error)
+    }
+
     pub(super) fn environment(what: impl Into<String>, help: impl Into<String>) -> Failure {
         Failure {
             status: 3,

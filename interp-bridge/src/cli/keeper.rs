@@ -31,7 +31,7 @@ use tracer_user::agent::{self, Access, Limits, set_access};
 use tracer_user::privileges::{self, DropError, Identity, IdentityError, Origin};
 
 use super::{
-    args::{Arguments, BackendChoice, CallArguments, Command},
+    args::{Arguments, BackendChoice, Command, TraceArguments},
     child::{self, HeldBack, Side},
     failure::Failure,
 };
@@ -51,7 +51,7 @@ enum Plan {
     GiveUp(Option<Identity>),
 }
 
-/// Gives up privileges, if the command line is a call and this process has any. Call it first in
+/// Gives up privileges, if the command line runs native code and this process has any. Call it first in
 /// `main`, before there are threads.
 ///
 /// If the recorder may be the kernel, this returns in a child process, for whose sessions its parent
@@ -74,13 +74,17 @@ fn try_split() -> Result<(), Failure> {
     let Ok(arguments) = Arguments::try_parse_from(env::args_os()) else {
         return Ok(());
     };
-    let Command::Call(call) = arguments.command else {
+    let trace = match arguments.command {
+        Command::Call(call) => call.trace,
+        Command::Run(run) => run.trace,
+        Command::Bench(_) | Command::BenchWork(_) | Command::Doctor(_) | Command::Agent(_) => {
+            return Ok(());
+        }
+    };
+    let Plan::GiveUp(identity) = plan(&trace)? else {
         return Ok(());
     };
-    let Plan::GiveUp(identity) = plan(&call)? else {
-        return Ok(());
-    };
-    match call.backend {
+    match trace.backend {
         BackendChoice::Auto | BackendChoice::Ebpf => {}
         BackendChoice::Inproc | BackendChoice::Ptrace | BackendChoice::None => {
             return give_up(identity.as_ref());
@@ -118,8 +122,8 @@ fn try_split() -> Result<(), Failure> {
     }
 }
 
-fn plan(call: &CallArguments) -> Result<Plan, Failure> {
-    if call.as_root {
+fn plan(trace: &TraceArguments) -> Result<Plan, Failure> {
+    if trace.as_root {
         // The real id: what a program's file gives it is not for everybody's library.
         if !getuid().is_root() {
             return Err(Failure::environment(
@@ -129,7 +133,7 @@ fn plan(call: &CallArguments) -> Result<Plan, Failure> {
         }
         return Ok(Plan::Stay);
     }
-    if let Some(name) = &call.user {
+    if let Some(name) = &trace.user {
         return Ok(Plan::GiveUp(Some(Identity::named(name)?)));
     }
     match privileges::privileged() {

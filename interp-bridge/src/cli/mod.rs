@@ -23,6 +23,7 @@ mod naming;
 mod output;
 mod progress;
 mod run;
+mod session;
 mod tracing;
 pub mod watch;
 
@@ -69,6 +70,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, hooks: Hooks<'_>) -> E
     };
     let done = match arguments.command {
         args::Command::Call(call) => call::run(&call, hooks.engine),
+        args::Command::Run(options) => session::run(&options),
         args::Command::Bench(options) => run_bench(&options, hooks.bench),
         args::Command::BenchWork(options) => run_bench_work(&options),
         args::Command::Agent(options) => agent::run(&options),
@@ -150,7 +152,7 @@ fn usage(error: &clap::Error) -> Exit {
     if is_missing_command {
         Failure::usage(
             "no command",
-            "usage: ffitrace call, bench, doctor or agent; ffitrace --help shows more",
+            "usage: ffitrace call, run, repl, bench, doctor or agent; ffitrace --help shows more",
         )
         .tell();
         return Exit::status(2);

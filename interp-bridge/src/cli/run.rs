@@ -78,10 +78,11 @@ pub(super) fn run(
         .zip(&bases)
         .map(|(buffer, base)| (buffer.name.as_str(), *base, buffer.init.len()))
         .collect();
+    let code = watch::code_of(function.address);
     watch::enter_native(&watch::Beginning {
         library: &function.library,
         function: &function.name,
-        address: function.address,
+        code: code.as_ref(),
         backend: bridge.backend().name(),
         format: options.format,
         recorded: bridge.session().recorded(),
@@ -288,25 +289,10 @@ impl Run {
     }
 
     fn stats(&self) -> Stats {
-        let stats = &self.stats;
+        let ns = u64::try_from(self.elapsed.as_nanos()).unwrap_or(u64::MAX);
         Stats {
-            calls: self.calls,
-            events: stats.events,
-            reads: stats.reads,
-            writes: stats.writes,
-            faults: stats.faults,
-            translated: stats.translated,
-            steps: stats.steps,
-            syscalls: stats.syscalls,
-            emitted: stats.emitted,
-            delivered: stats.delivered,
-            rejected: stats.rejected,
-            dropped: stats.dropped,
-            // Untraced, nothing was emitted and so nothing is missing: see `backend`.
-            complete: stats.complete(),
-            wall_ns: u64::try_from(self.elapsed.as_nanos()).unwrap_or(u64::MAX),
-            sites: stats.sites,
             overreads: self.overreads,
+            ..Stats::new(&self.stats, self.calls, ns)
         }
     }
 }

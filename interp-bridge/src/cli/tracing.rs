@@ -73,34 +73,7 @@ fn not_opened() -> EngineError {
 
 impl Engine for Tracing {
     fn open(&mut self, options: &EngineOptions) -> Result<(), EngineError> {
-        let backend = match options.backend {
-            BackendChoice::Auto => None,
-            BackendChoice::Ebpf => Some(Backend::Ebpf),
-            BackendChoice::Inproc => Some(Backend::Inproc),
-            BackendChoice::Ptrace => Some(Backend::Ptrace),
-            BackendChoice::None => Some(Backend::None),
-        };
-        let bridge = Bridge::new(backend)?;
-        bridge.set_strict(options.strict);
-        bridge.set_hot(options.hot);
-        // Given up long before, and seen to once more: next comes the library.
-        if privileges::privileged() && !options.as_root {
-            return Err(environment(
-                "the library would be loaded with privileges".to_owned(),
-                "start ffitrace as an ordinary user, or with `--as-root`",
-            ));
-        }
-        bridge.session().on_stuck(|time| {
-            super::watch::stuck();
-            eprintln!(
-                "ffitrace: who takes the accesses (the file of --events, if there is one) has not \
-                 moved for {} s; native code waits for it and goes on when it does",
-                time.as_secs()
-            );
-        });
-        // Asked for here, before anything is done, whether the recorder can at all.
-        let asked = bridge.session().stop_at_first(options.stop_at_first);
-        asked.map_err(BridgeError::from)?;
+        let bridge = open(options)?;
         // The text report has the reasons itself; a script's one object is on stdout.
         if options.format == Format::Json
             && let Some(note) = note(&bridge)
@@ -128,6 +101,40 @@ impl Engine for Tracing {
         }
         run(bridge, options, self.heap.as_ref(), request)
     }
+}
+
+/// A bridge with the recorder that was asked for, for native code without more rights than it is to
+/// have.
+pub(super) fn open(options: &EngineOptions) -> Result<Bridge, EngineError> {
+    let backend = match options.backend {
+        BackendChoice::Auto => None,
+        BackendChoice::Ebpf => Some(Backend::Ebpf),
+        BackendChoice::Inproc => Some(Backend::Inproc),
+        BackendChoice::Ptrace => Some(Backend::Ptrace),
+        BackendChoice::None => Some(Backend::None),
+    };
+    let bridge = Bridge::new(backend)?;
+    bridge.set_strict(options.strict);
+    bridge.set_hot(options.hot);
+    // Given up long before, and seen to once more: next comes the library.
+    if privileges::privileged() && !options.as_root {
+        return Err(environment(
+            "the library would be loaded with privileges".to_owned(),
+            "start ffitrace as an ordinary user, or with `--as-root`",
+        ));
+    }
+    bridge.session().on_stuck(|time| {
+        super::watch::stuck();
+        eprintln!(
+            "ffitrace: who takes the accesses (the file of --events, if there is one) has not \
+             moved for {} s; native code waits for it and goes on when it does",
+            time.as_secs()
+        );
+    });
+    // Asked for here, before anything is done, whether the recorder can at all.
+    let asked = bridge.session().stop_at_first(options.stop_at_first);
+    asked.map_err(BridgeError::from)?;
+    Ok(bridge)
 }
 
 /// Why the recorder is not a better one, and what it does not see.

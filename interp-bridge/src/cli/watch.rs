@@ -137,8 +137,8 @@ pub fn split() {
 pub(super) struct Beginning<'a> {
     pub(super) library: &'a Path,
     pub(super) function: &'a str,
-    /// Address of the function.
-    pub(super) address: u64,
+    /// Where its code is mapped.
+    pub(super) code: Option<&'a modules::Mapping>,
     pub(super) backend: &'a str,
     pub(super) format: Format,
     /// Accesses that the session has recorded before.
@@ -165,6 +165,21 @@ pub(super) fn stuck() {
     }
 }
 
+/// Where code at an address is mapped.
+pub(super) fn code_of(address: u64) -> Option<modules::Mapping> {
+    let mappings = modules::mappings().unwrap_or_default();
+    modules::find(&mappings, address).cloned()
+}
+
+/// Tells the parent that the function of the last time runs once more.
+pub(super) fn enter_native_again() {
+    let notice = NOTICE.load(Ordering::Acquire);
+    // SAFETY: null, or the page, see `enter_native`.
+    if let Some(notice) = unsafe { notice.as_ref() } {
+        notice.stage.store(INSIDE, Ordering::Release);
+    }
+}
+
 /// Tells the parent that native code runs from now on.
 pub(super) fn enter_native(beginning: &Beginning<'_>) {
     let notice = NOTICE.load(Ordering::Acquire);
@@ -186,8 +201,7 @@ pub(super) fn enter_native(beginning: &Beginning<'_>) {
         }
         (*notice).recorded = beginning.recorded;
         (*notice).places_used = beginning.buffers.len().min(PLACES) as u32;
-        let mappings = modules::mappings().unwrap_or_default();
-        if let Some(mapping) = modules::find(&mappings, beginning.address) {
+        if let Some(mapping) = beginning.code {
             let code = &mut (*notice).code;
             (code.start, code.end) = (mapping.range.start, mapping.range.end);
             code.offset = mapping.offset;

@@ -39,6 +39,8 @@ struct Frame {
     code: CodePtr,
     ret: *mut c_void,
     args: *mut *mut c_void,
+    /// `errno` for the function, and as it left it.
+    errno: i32,
 }
 
 /// Storage of 16 bytes, aligned for every type that is passed by value.
@@ -118,6 +120,7 @@ impl NativeCall {
             code: CodePtr(address as *mut c_void),
             ret: std::ptr::null_mut(),
             args: std::ptr::null_mut(),
+            errno: 0,
         });
         Ok(NativeCall {
             interface,
@@ -157,6 +160,16 @@ impl NativeCall {
         let mut call = NativeCall::new(signature, function.address)?;
         call.lease = lease;
         Ok(call)
+    }
+
+    /// Sets what the function finds in `errno`. It is 0 otherwise.
+    pub fn set_errno(&mut self, errno: i32) {
+        self.frame.errno = errno;
+    }
+
+    /// What the last call that returned left in `errno`.
+    pub fn errno(&self) -> i32 {
+        self.frame.errno
     }
 
     /// What keeps the function's library loaded, if it has one. Tell it when native code was left
@@ -329,12 +342,15 @@ fn set_arg(arg: &ArgValue, bases: &[u64], out: &mut [u8]) -> Option<()> {
 /// # Safety
 /// `call` comes from [`NativeCall::as_ptr`], whose `NativeCall` is alive and not otherwise used.
 unsafe extern "C" fn trampoline(call: *mut c_void) {
-    let frame: *const Frame = call.cast();
+    let frame: *mut Frame = call.cast();
     // SAFETY: by the caller's promise the frame and all that it points to are alive; cif, ret
     // and args were made for each other by `new`. The call itself is what the user asked for: its
-    // effects are contained by the engine, not here.
+    // effects are contained by the engine, not here. `errno` is the thread's own.
     unsafe {
         let code = *(*frame).code.as_fun();
+        let errno = libc::__errno_location();
+        *errno = (*frame).errno;
         libffi::raw::ffi_call((*frame).cif, Some(code), (*frame).ret, (*frame).args);
+        (*frame).errno = *errno;
     }
 }

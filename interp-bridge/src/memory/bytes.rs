@@ -22,6 +22,17 @@ impl Memory {
         Ok(bytes)
     }
 
+    /// As [`read_bytes`](Self::read_bytes), into a buffer of the caller's, as many as it has.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_bytes`](Self::read_bytes).
+    pub fn read_into(&self, id: AllocId, offset: u64, into: &mut [u8]) -> Result<(), MemoryError> {
+        let range = offset..offset.saturating_add(into.len() as u64);
+        let record = self.checked(id, &range)?;
+        self.load(record, offset, into)
+    }
+
     /// Copies bytes of an allocation, all of which must be [readable](Allocation::readable).
     ///
     /// # Errors

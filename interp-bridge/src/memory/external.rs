@@ -26,7 +26,7 @@ use super::allocation::{Home, Parts};
 use super::apply::overlapping;
 use super::violation::{Finding, ViolationKind};
 use super::{
-    AllocId, Allocation, ExternalError, ExternalRequest, Memory, MemoryError, Origin, Slot,
+    AllocId, Allocation, ExternalError, ExternalRequest, Memory, MemoryError, Origin, Slot, real,
 };
 use crate::arena::MAX_RED_ZONE;
 
@@ -143,6 +143,24 @@ impl Memory {
         }
         self.expose(id)?;
         Ok(id)
+    }
+
+    /// Copies bytes of this process that nobody has registered, and returns how many could be read
+    /// before the first page that cannot. What they are is not known: they have no provenance, and
+    /// count as initialised.
+    pub fn read_native(&self, addr: u64, into: &mut [u8]) -> usize {
+        real::read(addr, into)
+    }
+
+    /// Writes bytes of this process that nobody has registered, and returns how many could be
+    /// written before the first page that cannot.
+    ///
+    /// # Safety
+    ///
+    /// Nothing in Rust may refer to these bytes, and writing them must be what their owner, native
+    /// code, expects.
+    pub unsafe fn write_native(&mut self, addr: u64, bytes: &[u8]) -> usize {
+        real::write(addr, bytes)
     }
 
     /// The live external allocation that begins at an address.

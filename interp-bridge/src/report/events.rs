@@ -157,13 +157,22 @@ impl EventsWriter {
     /// # Errors
     /// [`EventsError::Write`] if anything at all could not be written.
     pub fn finish(mut self) -> Result<u64, EventsError> {
+        let flushed = self.flush();
+        // Dropping the BufWriter would try the buffer once more; take it apart instead.
+        let _ = self.out.into_parts();
+        flushed
+    }
+
+    /// The same for a writer that somebody else has too: what comes later is written later.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn flush(&mut self) -> Result<u64, EventsError> {
         let (path, total) = (self.path.clone(), self.total);
         let failed = match self.failed.take() {
             Some(failed) => Some(failed),
             None => self.out.flush().err().map(|error| (total, error)),
         };
-        // Dropping the BufWriter would try the buffer once more; take it apart instead.
-        let _ = self.out.into_parts();
         match failed {
             None => Ok(total),
             Some((written, source)) => Err(EventsError::Write {

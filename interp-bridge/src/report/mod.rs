@@ -14,6 +14,7 @@ pub mod json;
 mod map;
 pub mod model;
 mod ranges;
+pub mod session;
 pub mod text;
 mod theme;
 pub(crate) mod units;

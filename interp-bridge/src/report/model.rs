@@ -2,7 +2,7 @@
 
 use serde::ser::{Serialize, Serializer};
 
-use tracer_user::access::AccessKind;
+use tracer_user::{access::AccessKind, session::CallStats};
 
 use super::heap::NativeHeap;
 use crate::ffi::RetValue;
@@ -202,6 +202,31 @@ pub struct Stats {
     pub sites: u64,
     /// String functions' reads past the end, which are no violation unless `--strict`.
     pub overreads: u64,
+}
+
+impl Stats {
+    /// The counts of calls that took `wall_ns` nanoseconds in all.
+    pub fn new(stats: &CallStats, calls: u64, wall_ns: u64) -> Stats {
+        Stats {
+            calls,
+            events: stats.events,
+            reads: stats.reads,
+            writes: stats.writes,
+            faults: stats.faults,
+            translated: stats.translated,
+            steps: stats.steps,
+            syscalls: stats.syscalls,
+            emitted: stats.emitted,
+            delivered: stats.delivered,
+            rejected: stats.rejected,
+            dropped: stats.dropped,
+            // Untraced, nothing was emitted and so nothing is missing: see `backend`.
+            complete: stats.complete(),
+            wall_ns,
+            sites: stats.sites,
+            overreads: 0,
+        }
+    }
 }
 
 impl CallReport {

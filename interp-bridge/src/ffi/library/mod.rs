@@ -229,6 +229,29 @@ impl Library {
         })
     }
 
+    /// The address of a variable that this library exports.
+    ///
+    /// # Errors
+    /// [`LibraryError::Unresolved`] where it is a function, or has no address; else as for a
+    /// function.
+    pub fn variable(&self, name: &str) -> Result<u64, LibraryError> {
+        let state = self.state.lock();
+        let handle = state.handle.ok_or_else(|| self.closed())?;
+        let unresolved = |reason: String| LibraryError::Unresolved {
+            path: self.path.clone(),
+            name: name.to_owned(),
+            reason,
+        };
+        match self.symbols.get(name) {
+            // The program itself may have a copy of it, which then is the one.
+            Export::Data { .. } => loader::symbol(handle, name, None).map_err(unresolved),
+            export => {
+                self.check(handle, name, export)?;
+                Err(unresolved("it is a function, and no variable".to_owned()))
+            }
+        }
+    }
+
     /// What `name@VERSION` or `name@@VERSION` means; `version` has what follows the first `@`.
     fn export_of_version(&self, name: &str, version: &str) -> Result<Export, LibraryError> {
         let (text, must_be_default) = match version.strip_prefix('@') {

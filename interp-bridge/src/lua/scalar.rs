@@ -1,0 +1,477 @@
+//! Scalars: between Lua's values, C's types and memory.
+//!
+//! ```text
+//!  Lua value ──given()──► Given ──as_scalar(type)──► Scalar ─► memory, an argument, a cdata
+//!  memory, a result ──────────────────────────────► Scalar ──to_lua(type)──► Lua value
+//! ```
+//! The rules are those of LuaJIT's FFI: which conversions are made by themselves, which only by
+//! `ffi.cast`, and how numbers are cut to size.
+
+use std::rc::Rc;
+
+use mlua::{LuaString, Value};
+
+use super::{
+    cdata::{Boxed, Cdata, Kind},
+    failure::{Done, fail},
+    session::Session,
+    types::{Shape, Type, TypeId},
+};
+use crate::memory::{POINTER_SIZE, Pointer};
+
+/// A value that is no aggregate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Scalar {
+    /// An integer or enumeration constant: its low bits.
+    Int(u64),
+    Bool(bool),
+    Float(f64),
+    Complex(f64, f64),
+    Pointer(Pointer),
+}
+
+/// Whether `ffi.cast` was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    Convert,
+    Cast,
+}
+
+/// A Lua value, as far as C is concerned.
+#[derive(Clone, Debug)]
+pub(super) enum Given {
+    Nil,
+    Bool(bool),
+    Number(f64),
+    Text(LuaString),
+    Table(mlua::Table),
+    Function(mlua::Function),
+    /// The address of a userdata's block, or of what a light one is.
+    Address(u64),
+    /// A number, pointer or function of C.
+    Scalar(Rc<Type>, Scalar),
+    /// An array, struct or union, and where it is.
+    Aggregate(Rc<Type>, Pointer),
+    /// A function of C.
+    Code(Rc<Type>, Pointer),
+    /// A C type.
+    Type,
+    /// What has no meaning in C, by its name in Lua.
+    Other(&'static str),
+}
+
+impl Session {
+    /// What a Lua value is to C.
+    pub(super) fn given(&self, value: &Value) -> Done<Given> {
+        Ok(match value {
+            Value::Nil => Given::Nil,
+            Value::Boolean(value) => Given::Bool(*value),
+            Value::Integer(value) => Given::Number(*value as f64),
+            Value::Number(value) => Given::Number(*value),
+            Value::String(text) => Given::Text(text.clone()),
+            Value::Table(table) => Given::Table(table.clone()),
+            Value::Function(function) => Given::Function(function.clone()),
+            Value::LightUserData(_) => Given::Address(value.to_pointer() as u64),
+            Value::UserData(_) => Given::Address(self.userdata_address(value)),
+            Value::Other(_) => match self.cdata(value) {
+                Some(cdata) => self.given_cdata(&cdata)?,
+                None => Given::Other("cdata"),
+            },
+            other => Given::Other(other.type_name()),
+        })
+    }
+
+    fn given_cdata(&self, cdata: &Cdata) -> Done<Given> {
+        Ok(match *cdata {
+            Cdata::Integer(ty, bits) => Given::Scalar(self.types().get(ty)?, Scalar::Int(bits)),
+            Cdata::Complex(ty, re, im) => {
+                Given::Scalar(self.types().get(ty)?, Scalar::Complex(re, im))
+            }
+            Cdata::Boxed(boxed) => {
+                let ty = self.types().get(boxed.ty)?;
+                match boxed.kind {
+                    Kind::Type => Given::Type,
+                    Kind::Object | Kind::Reference => Given::Aggregate(ty, boxed.pointer()),
+                    Kind::Function => Given::Code(ty, boxed.pointer()),
+                    Kind::Value => {
+                        let scalar = unpacked(&ty, &boxed);
+                        Given::Scalar(ty, scalar)
+                    }
+                }
+            }
+        })
+    }
+
+    /// The name that messages have for a value.
+    pub(super) fn name_given(&self, given: &Given) -> String {
+        match given {
+            Given::Nil => "nil".into(),
+            Given::Bool(_) => "boolean".into(),
+            Given::Number(_) => "number".into(),
+            Given::Text(_) => "string".into(),
+            Given::Table(_) => "table".into(),
+            Given::Function(_) => "function".into(),
+            Given::Address(_) => "userdata".into(),
+            Given::Scalar(ty, _) | Given::Aggregate(ty, _) | Given::Code(ty, _) => {
+                self.types().name(ty.id).to_string()
+            }
+            Given::Type => "ctype".into(),
+            Given::Other(name) => (*name).into(),
+        }
+    }
+
+    fn cannot<T>(&self, given: &Given, ty: &Type) -> Done<T> {
+        let (from, to) = (self.name_given(given), self.types().name(ty.id));
+        fail(format!("cannot convert '{from}' to '{to}'"))
+    }
+
+    /// Converts a Lua value to a scalar type.
+    pub(super) fn as_scalar(&self, value: &Value, ty: &Type, how: How) -> Done<Scalar> {
+        let given = self.given(value)?;
+        self.given_as_scalar(&given, ty, how)
+    }
+
+    /// The same for what was looked at already.
+    pub(super) fn given_as_scalar(&self, given: &Given, ty: &Type, how: How) -> Done<Scalar> {
+        match &ty.shape {
+            Shape::Pointer { to } => Ok(Scalar::Pointer(self.as_pointer(given, ty, *to, how)?)),
+            Shape::Enum(shape) => match given {
+                Given::Text(name) => {
+                    let name = name.to_string_lossy();
+                    let found = shape.constants.iter().find(|(known, _)| *known == name);
+                    match found {
+                        Some((_, value)) => Ok(Scalar::Int(*value as u64)),
+                        None => self.cannot(given, ty),
+                    }
+                }
+                _ => self.as_number(given, ty, how),
+            },
+            Shape::Bool | Shape::Int { .. } | Shape::Float | Shape::Complex => {
+                self.as_number(given, ty, how)
+            }
+            Shape::Other(why) => fail(format!("'{}': {why}", self.types().name(ty.id))),
+            _ => self.cannot(given, ty),
+        }
+    }
+
+    fn as_number(&self, given: &Given, ty: &Type, how: How) -> Done<Scalar> {
+        let scalar = match given {
+            Given::Bool(value) => Scalar::Bool(*value),
+            Given::Number(value) => Scalar::Float(*value),
+            Given::Scalar(_, Scalar::Pointer(pointer)) => {
+                let is_int = matches!(ty.shape, Shape::Int { .. } | Shape::Enum(_));
+                if how != How::Cast || !is_int {
+                    return self.cannot(given, ty);
+                }
+                self.bridge.memory().expose_pointer(*pointer);
+                Scalar::Int(pointer.addr)
+            }
+            Given::Aggregate(_, pointer) | Given::Code(_, pointer)
+                if how == How::Cast && matches!(ty.shape, Shape::Int { .. }) =>
+            {
+                self.bridge.memory().expose_pointer(*pointer);
+                Scalar::Int(pointer.addr)
+            }
+            Given::Address(addr) if how == How::Cast => Scalar::Int(*addr),
+            Given::Scalar(from, Scalar::Int(bits))
+                if matches!(ty.shape, Shape::Float | Shape::Complex) =>
+            {
+                Scalar::Float(number_of(from, *bits))
+            }
+            Given::Scalar(from, scalar) => widened(from, *scalar),
+            _ => return self.cannot(given, ty),
+        };
+        Ok(cut(scalar, ty))
+    }
+
+    fn as_pointer(&self, given: &Given, ty: &Type, to: TypeId, how: How) -> Done<Pointer> {
+        let cast = how == How::Cast;
+        let types = self.types();
+        let target = types.get(to)?;
+        Ok(match given {
+            Given::Nil => Pointer::from_number(0),
+            Given::Address(addr) => Pointer::from_native(*addr),
+            Given::Text(text) => {
+                let is_text = match target.shape {
+                    Shape::Void => target.is_const,
+                    Shape::Int { .. } => target.is_const && target.size == Some(1),
+                    _ => false,
+                };
+                if !is_text && !cast {
+                    return self.cannot(given, ty);
+                }
+                self.text_pointer(text)?
+            }
+            Given::Function(function) => match target.shape {
+                Shape::Function(_) => self.callback_pointer(function, &target)?,
+                _ => return self.cannot(given, ty),
+            },
+            Given::Number(value) if cast => {
+                Pointer::from_native(match cut(Scalar::Float(*value), self.size_type(false)) {
+                    Scalar::Int(bits) => bits,
+                    _ => 0,
+                })
+            }
+            Given::Scalar(from, Scalar::Pointer(pointer)) => {
+                let Shape::Pointer { to: source } = from.shape else {
+                    return self.cannot(given, ty);
+                };
+                let source = types.get(source)?;
+                if !cast && !self.compatible(&target, &source, false)? {
+                    return self.cannot(given, ty);
+                }
+                *pointer
+            }
+            Given::Scalar(from, scalar) if cast && !matches!(from.shape, Shape::Complex) => {
+                match cut(widened(from, *scalar), self.size_type(true)) {
+                    Scalar::Int(bits) => Pointer::from_native(bits),
+                    _ => return self.cannot(given, ty),
+                }
+            }
+            Given::Aggregate(from, pointer) => {
+                let source = match from.shape {
+                    Shape::Array { of, .. } => types.get(of)?,
+                    _ => from.clone(),
+                };
+                if !cast && !self.compatible(&target, &source, false)? {
+                    return self.cannot(given, ty);
+                }
+                *pointer
+            }
+            Given::Code(from, pointer) => {
+                if !cast && !self.compatible(&target, from, false)? {
+                    return self.cannot(given, ty);
+                }
+                *pointer
+            }
+            _ => return self.cannot(given, ty),
+        })
+    }
+
+    /// Whether a pointer to `source` may become one to `target` by itself: nothing const is lost,
+    /// and they point to the like.
+    fn compatible(&self, target: &Type, source: &Type, same: bool) -> Done<bool> {
+        let types = self.types();
+        if types.same(target, source) && target.is_const == source.is_const {
+            return Ok(true);
+        }
+        if same {
+            if target.is_const != source.is_const {
+                return Ok(false);
+            }
+        } else {
+            if source.is_const && !target.is_const {
+                return Ok(false);
+            }
+            if matches!(target.shape, Shape::Void) || matches!(source.shape, Shape::Void) {
+                return Ok(true);
+            }
+        }
+        Ok(match (&target.shape, &source.shape) {
+            (Shape::Int { .. }, Shape::Int { .. })
+            | (Shape::Bool, Shape::Bool)
+            | (Shape::Float, Shape::Float)
+            | (Shape::Complex, Shape::Complex)
+            | (Shape::Enum(_), Shape::Enum(_)) => target.size == source.size,
+            (Shape::Pointer { to: a }, Shape::Pointer { to: b }) => {
+                self.compatible(&*types.get(*a)?, &*types.get(*b)?, true)?
+            }
+            (Shape::Array { of: a, .. }, Shape::Array { of: b, .. }) => {
+                target.size == source.size
+                    && self.compatible(&*types.get(*a)?, &*types.get(*b)?, true)?
+            }
+            // As LuaJIT, which does not compare parameters.
+            (Shape::Function(_), Shape::Function(_)) => true,
+            _ => types.same(target, source),
+        })
+    }
+
+    /// Reads a scalar.
+    pub(super) fn load(&self, at: Pointer, ty: &Type) -> Done<Scalar> {
+        if let Shape::Pointer { .. } = ty.shape {
+            return Ok(Scalar::Pointer(self.read_pointer(at)?));
+        }
+        let size = self.types().size_of(ty)? as usize;
+        let mut bytes = [0; 16];
+        let Some(part) = bytes.get_mut(..size) else {
+            return fail(format!("'{}' is too large", self.types().name(ty.id)));
+        };
+        self.read(at, part)?;
+        from_bytes(ty, &bytes).map_or_else(
+            || fail(format!("'{}' has no values", self.types().name(ty.id))),
+            Ok,
+        )
+    }
+
+    /// Writes a scalar of this type.
+    pub(super) fn save(&self, at: Pointer, ty: &Type, scalar: Scalar) -> Done<()> {
+        if let Scalar::Pointer(pointer) = scalar {
+            return self.write_pointer(at, pointer);
+        }
+        let (bytes, size) = to_bytes(ty, scalar);
+        self.write(at, &bytes[..size])
+    }
+
+    /// A scalar as scripts get it where C's values become Lua's: numbers, booleans, and cdata for
+    /// what these cannot hold.
+    pub(super) fn to_lua(&self, ty: &Type, scalar: Scalar) -> Done<Value> {
+        match scalar {
+            Scalar::Bool(value) => Ok(Value::Boolean(value)),
+            Scalar::Float(value) => Ok(Value::Number(value)),
+            Scalar::Int(bits) if !ty.is_wide() && matches!(ty.shape, Shape::Int { .. }) => {
+                Ok(Value::Number(number_of(ty, bits)))
+            }
+            _ => self.boxed_scalar(ty, scalar),
+        }
+    }
+
+    /// A scalar as a cdata of this type.
+    pub(super) fn boxed_scalar(&self, ty: &Type, scalar: Scalar) -> Done<Value> {
+        let bits = match scalar {
+            Scalar::Int(bits) if ty.is_wide() => return self.new_integer(ty, bits),
+            Scalar::Complex(re, im) => return self.new_complex(re, im),
+            Scalar::Pointer(pointer) => {
+                return self.new_boxed(&Boxed::pointer_to(ty.id, Kind::Value, pointer));
+            }
+            Scalar::Int(bits) => bits,
+            Scalar::Bool(value) => u64::from(value),
+            Scalar::Float(value) => value.to_bits(),
+        };
+        self.new_boxed(&Boxed {
+            ty: ty.id,
+            kind: Kind::Value,
+            bits,
+            extra: 0,
+        })
+    }
+}
+
+/// The scalar in a cdata.
+fn unpacked(ty: &Type, boxed: &Boxed) -> Scalar {
+    match ty.shape {
+        Shape::Pointer { .. } => Scalar::Pointer(boxed.pointer()),
+        Shape::Bool => Scalar::Bool(boxed.bits != 0),
+        Shape::Float => Scalar::Float(f64::from_bits(boxed.bits)),
+        _ => Scalar::Int(boxed.bits),
+    }
+}
+
+/// A scalar with its value as wide as it gets: a signed integer extended by its sign.
+pub(super) fn widened(ty: &Type, scalar: Scalar) -> Scalar {
+    match scalar {
+        Scalar::Int(bits) => Scalar::Int(extended(ty, bits)),
+        other => other,
+    }
+}
+
+/// Whether values of the type may be negative.
+fn is_signed(ty: &Type) -> bool {
+    match &ty.shape {
+        Shape::Int { signed } => *signed,
+        Shape::Enum(shape) => shape.signed,
+        _ => false,
+    }
+}
+
+fn extended(ty: &Type, bits: u64) -> u64 {
+    let shift = 64 - 8 * ty.size.unwrap_or(8).min(8) as u32;
+    match is_signed(ty) {
+        true => (((bits << shift) as i64) >> shift) as u64,
+        false => (bits << shift) >> shift,
+    }
+}
+
+/// An integer as a number of Lua's.
+pub(super) fn number_of(ty: &Type, bits: u64) -> f64 {
+    let bits = extended(ty, bits);
+    match is_signed(ty) {
+        true => bits as i64 as f64,
+        false => bits as f64,
+    }
+}
+
+/// A scalar as a number of Lua's, if it is one.
+pub(super) fn as_f64(ty: &Type, scalar: Scalar) -> Option<f64> {
+    match scalar {
+        Scalar::Int(bits) => Some(number_of(ty, bits)),
+        Scalar::Float(value) => Some(value),
+        Scalar::Bool(value) => Some(f64::from(u8::from(value))),
+        Scalar::Complex(re, _) => Some(re),
+        Scalar::Pointer(_) => None,
+    }
+}
+
+/// Converts a number to another arithmetic type, as C does it.
+pub(super) fn cut(scalar: Scalar, ty: &Type) -> Scalar {
+    let float = |value: f64| match ty.size {
+        Some(4) => f64::from(value as f32),
+        _ => value,
+    };
+    match (&ty.shape, scalar) {
+        (Shape::Bool, Scalar::Int(bits)) => Scalar::Bool(bits != 0),
+        (Shape::Bool, Scalar::Float(value) | Scalar::Complex(value, _)) => {
+            Scalar::Bool(value != 0.0)
+        }
+        (Shape::Int { .. } | Shape::Enum(_), Scalar::Int(bits)) => Scalar::Int(extended(ty, bits)),
+        (Shape::Int { .. } | Shape::Enum(_), Scalar::Bool(value)) => Scalar::Int(value.into()),
+        (Shape::Int { .. } | Shape::Enum(_), Scalar::Float(value) | Scalar::Complex(value, _)) => {
+            let wide = match value >= 9_223_372_036_854_775_808.0 {
+                true => value as u64,
+                false => value as i64 as u64,
+            };
+            Scalar::Int(extended(ty, wide))
+        }
+        (Shape::Float, Scalar::Int(bits)) => Scalar::Float(float(bits as i64 as f64)),
+        (Shape::Float, Scalar::Bool(value)) => Scalar::Float(f64::from(u8::from(value))),
+        (Shape::Float, Scalar::Float(value) | Scalar::Complex(value, _)) => {
+            Scalar::Float(float(value))
+        }
+        (Shape::Complex, Scalar::Int(bits)) => Scalar::Complex(bits as i64 as f64, 0.0),
+        (Shape::Complex, Scalar::Bool(value)) => Scalar::Complex(f64::from(u8::from(value)), 0.0),
+        (Shape::Complex, Scalar::Float(value)) => Scalar::Complex(value, 0.0),
+        (_, same) => same,
+    }
+}
+
+/// The scalar that bytes in memory are.
+pub(super) fn from_bytes(ty: &Type, bytes: &[u8; 16]) -> Option<Scalar> {
+    let word = |at: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[at..at + 8]);
+        u64::from_le_bytes(word)
+    };
+    let single = |at: usize| f64::from(f32::from_bits((word(0) >> (8 * at)) as u32));
+    Some(match (&ty.shape, ty.size) {
+        (Shape::Bool, _) => Scalar::Bool(bytes[0] != 0),
+        (Shape::Int { .. } | Shape::Enum(_), _) => Scalar::Int(extended(ty, word(0))),
+        (Shape::Float, Some(4)) => Scalar::Float(single(0)),
+        (Shape::Float, _) => Scalar::Float(f64::from_bits(word(0))),
+        (Shape::Complex, Some(8)) => Scalar::Complex(single(0), single(4)),
+        (Shape::Complex, _) => Scalar::Complex(f64::from_bits(word(0)), f64::from_bits(word(8))),
+        (Shape::Pointer { .. }, _) => Scalar::Pointer(Pointer::from_native(word(0))),
+        _ => return None,
+    })
+}
+
+/// A scalar's bytes in memory, and how many there are.
+pub(super) fn to_bytes(ty: &Type, scalar: Scalar) -> ([u8; 16], usize) {
+    let mut bytes = [0; 16];
+    let size = ty.size.unwrap_or(0).min(16) as usize;
+    let mut put = |at: usize, value: f64, size: usize| match size {
+        4 => bytes[at..at + 4].copy_from_slice(&(value as f32).to_le_bytes()),
+        _ => bytes[at..at + 8].copy_from_slice(&value.to_le_bytes()),
+    };
+    match scalar {
+        Scalar::Int(bits) => bytes[..8].copy_from_slice(&bits.to_le_bytes()),
+        Scalar::Bool(value) => bytes[0] = value.into(),
+        Scalar::Float(value) => put(0, value, size),
+        Scalar::Complex(re, im) => {
+            put(0, re, size / 2);
+            put(size / 2, im, size / 2);
+        }
+        Scalar::Pointer(pointer) => {
+            bytes[..POINTER_SIZE as usize].copy_from_slice(&pointer.addr.to_le_bytes());
+        }
+    }
+    (bytes, size)
+}
