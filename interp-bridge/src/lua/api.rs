@@ -136,7 +136,8 @@ fn operators(lua: &Lua, core: &Table, session: &Rc<Session>) -> mlua::Result<()>
             return no(lua, LuaFailure::new("nothing to call"));
         };
         match caller.call(function, arguments) {
-            Ok(Called::Nothing) => yes(lua, ()),
+            // No result is told from nil.
+            Ok(Called::Nothing) => Ok([Value::Integer(0)].into_iter().collect()),
             Ok(Called::Value(value)) => yes(lua, value),
             Ok(Called::Owned(value)) => yes(lua, (value, true)),
             Ok(Called::Meta(handler)) => meta(handler),
@@ -225,6 +226,9 @@ fn types(lua: &Lua, core: &Table, session: &Rc<Session>) -> mlua::Result<()> {
         "metatype",
         |s, (id, table): (u32, Table)| s.set_metatable(TypeId(id), table),
     )?;
+    define(lua, core, session, "is_complex", |s, id: u32| {
+        Ok(matches!(s.types().get(TypeId(id))?.shape, Shape::Complex))
+    })?;
     define(lua, core, session, "tonumber", |s, value: Value| {
         Ok(match s.given(&value)? {
             Given::Scalar(ty, scalar) => as_f64(&ty, scalar),

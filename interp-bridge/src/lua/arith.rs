@@ -115,15 +115,14 @@ impl Session {
                 return Ok(Answer::Meta(handler));
             }
         }
-        let equal = match (&one, &other) {
-            (Given::Aggregate(_, a), Given::Aggregate(_, b)) => a.addr == b.addr,
-            (Given::Type, Given::Type) => {
-                let types = (self.boxed(a), self.boxed(b));
-                matches!(types, (Some(a), Some(b)) if self.same_types(a.ty, b.ty)?)
-            }
-            _ => false,
-        };
         if op == Op::Eq {
+            let equal = match (&one, &other) {
+                (Given::Type, Given::Type) => {
+                    let types = (self.boxed(a), self.boxed(b));
+                    matches!(types, (Some(a), Some(b)) if self.same_types(a.ty, b.ty)?)
+                }
+                _ => matches!((address(&one), address(&other)), (Some(a), Some(b)) if a == b),
+            };
             return Ok(Answer::Value(Value::Boolean(equal)));
         }
         let (a, b) = (self.name_given(&one), self.name_given(&other));
@@ -268,7 +267,7 @@ impl Session {
     }
 
     /// Whether elements are alike, qualifiers aside.
-    fn alike(&self, one: &Type, other: &Type) -> bool {
+    pub(super) fn alike(&self, one: &Type, other: &Type) -> bool {
         match (&one.shape, &other.shape) {
             (Shape::Int { .. }, Shape::Int { .. }) => one.size == other.size,
             (Shape::Function(_), Shape::Function(_)) => true,
@@ -284,6 +283,16 @@ impl Session {
         let ty = self.pointer_type(to)?;
         let value = self.new_boxed(&Boxed::pointer_to(ty, Kind::Value, at))?;
         Ok(Some(value))
+    }
+}
+
+/// The address by which a value is equal to others.
+fn address(given: &Given) -> Option<u64> {
+    match given {
+        Given::Aggregate(_, at) | Given::Code(_, at) | Given::Scalar(_, Scalar::Pointer(at)) => {
+            Some(at.addr)
+        }
+        _ => None,
     }
 }
 

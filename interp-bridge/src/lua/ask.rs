@@ -92,10 +92,7 @@ impl Session {
         Ok(match (&wanted.shape, &own.shape) {
             (Shape::Struct(_), Shape::Pointer { to }) => types.same(&wanted, &*types.get(*to)?),
             (Shape::Pointer { to: a }, Shape::Pointer { to: b }) => {
-                let (a, b) = (types.get(*a)?, types.get(*b)?);
-                matches!(a.shape, Shape::Void)
-                    || matches!(b.shape, Shape::Void)
-                    || types.same(&a, &b)
+                self.alike(&*types.get(*a)?, &*types.get(*b)?)
             }
             _ => false,
         })
@@ -141,9 +138,13 @@ impl Session {
         if let Given::Text(text) = &given {
             return Ok(text.as_bytes().to_vec());
         }
-        let (at, limit) = match &given {
-            Given::Aggregate(ty, at) => (*at, self.array_bytes(ty, *at)),
-            _ => (self.address_of(value, true)?, None),
+        let chars = self.named_type("const char *")?;
+        let Scalar::Pointer(at) = self.given_as_scalar(&given, &chars, How::Convert)? else {
+            return fail("a pointer is needed");
+        };
+        let limit = match &given {
+            Given::Aggregate(ty, at) => self.array_bytes(ty, *at),
+            _ => None,
         };
         match limit {
             Some(limit) => self.read_text_within(at, limit),
@@ -214,17 +215,27 @@ impl Session {
         let address = value.to_pointer() as u64;
         Ok(match boxed.kind {
             Kind::Type => format!("ctype<{name}>"),
-            Kind::Object => format!("cdata<{name}>: {:#018x}", boxed.bits),
+            Kind::Object => format!("cdata<{name}>: {}", hex(boxed.bits)),
             Kind::Reference => format!("cdata<{}>: {:#018x}", reference(&name), boxed.bits),
-            Kind::Function => format!("cdata<{name}>: {:#018x}", boxed.bits),
+            Kind::Function => format!("cdata<{name}>: {}", hex(boxed.bits)),
             Kind::Value => match &ty.shape {
                 Shape::Pointer { .. } if boxed.bits == 0 => format!("cdata<{name}>: NULL"),
-                Shape::Pointer { .. } => format!("cdata<{name}>: {:#018x}", boxed.bits),
+                Shape::Pointer { .. } => format!("cdata<{name}>: {}", hex(boxed.bits)),
                 Shape::Enum(_) => format!("cdata<{name}>: {}", number_of(&ty, boxed.bits)),
-                _ => format!("cdata<{name}>: {address:#018x}"),
+                _ => format!("cdata<{name}>: {}", hex(address)),
             },
         })
     }
+}
+
+/// An address as LuaJIT writes it: eight digits, or as many bytes more as it needs.
+fn hex(address: u64) -> String {
+    let high = (address >> 32) as u32;
+    let digits = match high {
+        0 => 8,
+        high => 8 + 2 + 2 * (high.ilog2() as usize / 8),
+    };
+    format!("0x{address:0digits$x}")
 }
 
 /// The name of a reference to a type: `int (&)[4]`, `struct point &`.
@@ -237,7 +248,14 @@ fn reference(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::reference;
+    use super::{hex, reference};
+
+    #[test]
+    fn addresses_are_as_long_as_luajit_writes_them() {
+        assert_eq!(hex(0x1234), "0x00001234");
+        assert_eq!(hex(0x12_3456_789a), "0x123456789a");
+        assert_eq!(hex(0x7fff_1234_5678), "0x7fff12345678");
+    }
 
     #[test]
     fn references_are_spelled_as_luajit_does() {

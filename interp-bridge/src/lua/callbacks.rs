@@ -112,7 +112,11 @@ impl Session {
             return fail(format!("'{}' is no function", types.name(ty.id)));
         };
         if shape.variadic {
-            return fail("a callback cannot take a variable number of arguments");
+            return fail(format!(
+                "cannot convert 'function' to '{}': a callback cannot take a variable number of \
+                 arguments",
+                types.name(ty.id)
+            ));
         }
         if self.callbacks.live.borrow().len() >= MAX_CALLBACKS {
             return fail("too many callbacks: free those that are not needed, with cb:free()");
@@ -123,7 +127,9 @@ impl Session {
         if let Some(aggregate) = params.iter().chain([&ret]).find(|ty| ty.is_aggregate()) {
             let name = types.name(aggregate.id);
             return fail(format!(
-                "a callback cannot take or return '{name}' by value; take a pointer"
+                "cannot convert 'function' to '{}': a callback cannot take or return '{name}' by \
+                 value; take a pointer",
+                types.name(ty.id)
             ));
         }
         let natives = params.iter().map(|ty| self.c_type(ty));
@@ -186,6 +192,9 @@ impl Body {
             _ => session.as_scalar(&result, &self.ret, How::Convert)?,
         };
         let scalar = super::scalar::cut(scalar, &self.ret);
+        if let Scalar::Pointer(pointer) = scalar {
+            session.bridge.memory().expose_pointer(pointer);
+        }
         Ok(native_value(&self.ret, scalar))
     }
 }

@@ -36,6 +36,7 @@ impl Session {
             let scalar = match values {
                 [] => zero(ty),
                 [value] => self.as_scalar(value, ty, How::Convert)?,
+                [re, im] if matches!(ty.shape, Shape::Complex) => self.complex(re, im)?,
                 _ => return self.too_many(ty),
             };
             return self.boxed_scalar(ty, scalar);
@@ -56,6 +57,16 @@ impl Session {
             return Err(error);
         }
         Ok(owner)
+    }
+
+    /// A complex number of two parts.
+    pub(super) fn complex(&self, re: &Value, im: &Value) -> Done<Scalar> {
+        let double = self.named_type("double")?;
+        let part = |value| match self.as_scalar(value, &double, How::Convert)? {
+            Scalar::Float(part) => Ok(part),
+            _ => fail("a complex number is of two numbers"),
+        };
+        Ok(Scalar::Complex(part(re)?, part(im)?))
     }
 
     /// The size of a new object, and the arguments that are its values: the number of elements

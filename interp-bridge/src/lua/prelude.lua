@@ -4,6 +4,7 @@
 local native, core = ...
 
 local type, error, pcall, select, tostring, rawset = type, error, pcall, select, tostring, rawset
+local getinfo = debug.getinfo
 local tonumber_of_lua, setmetatable, newproxy, getmetatable = tonumber, setmetatable, newproxy,
   getmetatable
 local istype, typeof_native, gc_native = native.istype, native.typeof, native.gc
@@ -15,19 +16,24 @@ local Boxed = typeof_native("\xc3\xa3")
 -- What follows a native call: handlers of `trace.on`.
 local after_call
 
--- Raises a message at the line of the script that called the function of ours that called this; an
--- error of the script's own as it is.
+-- Raises a message at the line of the script that is running; an error of the script's own as it is.
 local function raise(message, thrown)
   if thrown then error(message, 0) end
-  error(message, 3)
+  local level = 2
+  while true do
+    local info = getinfo(level, "S")
+    if not info then error(message, 0) end
+    if info.what ~= "C" and info.source ~= "=[ffi]" and info.source ~= "=[trace]" then
+      error(message, level)
+    end
+    level = level + 1
+  end
 end
 
 -- The results of the core, or its error.
 local function checked(ok, ...)
   if ok then return ... end
-  local message, thrown = ...
-  if thrown then error(message, 0) end
-  error(message, 2)
+  raise(...)
 end
 
 -- Types
@@ -62,7 +68,8 @@ local function id_of(ct, ...)
     local ok, made = pcall(typeof_native, ct, natives(...))
     if not ok then return nil, plain(made) end
     local id = tonumber_of_lua(made)
-    if select("#", ...) == 0 then ids[ct] = id end
+    -- A struct, union or enumeration that is declared in it is another each time.
+    if select("#", ...) == 0 and not ct:find("{", 1, true) then ids[ct] = id end
     return id
   end
   if type(ct) ~= "cdata" then
@@ -106,7 +113,7 @@ function metatable.__index(cdata, key)
     value = value[key]
     if value ~= nil then return value end
     local _, name = core.tostring(cdata)
-    error(("'%s' has no member named '%s'"):format(name:match("<(.*)>") or name, tostring(key)), 2)
+    raise(("'%s' has no member named '%s'"):format(name:match("<(.*)>") or name, tostring(key)))
   end
   raise(value, thrown)
 end
@@ -127,6 +134,8 @@ function metatable.__call(cdata, ...)
   if ok then
     if more then value = owned(value) end
     if after_call then after_call() end
+    -- No result at all.
+    if ok == 0 then return end
     return value
   end
   if ok == nil then return value(cdata, ...) end
@@ -157,7 +166,7 @@ for _, name in ipairs { "__pairs", "__ipairs" } do
     local _, handler = find(cdata)
     if handler then return handler(cdata) end
     local _, text = core.tostring(cdata)
-    error(("attempt to iterate over '%s'"):format(text:match("<(.*)>") or text), 2)
+    raise(("attempt to iterate over '%s'"):format(text:match("<(.*)>") or text))
   end
 end
 
@@ -169,21 +178,21 @@ local ffi = { os = native.os, arch = native.arch, abi = native.abi }
 
 function ffi.cdef(text, ...)
   if type(text) ~= "string" then
-    error("bad argument #1 to 'cdef' (string expected, got " .. type(text) .. ")", 2)
+    raise("bad argument #1 to 'cdef' (string expected, got " .. type(text) .. ")")
   end
   local ok, message = pcall(native.cdef, text, natives(...))
-  if not ok then error(plain(message), 2) end
+  if not ok then raise(plain(message)) end
 end
 
 function ffi.typeof(ct, ...)
   local id, message = id_of(ct, ...)
-  if not id then error(message, 2) end
+  if not id then raise(message) end
   return (checked(core.new_type(id)))
 end
 
 function ffi.new(ct, ...)
   local id, message = id_of(ct)
-  if not id then error(message, 2) end
+  if not id then raise(message) end
   local ok, value, more = core.new(id, ...)
   if not ok then raise(value, more) end
   if more then return owned(value) end
@@ -192,51 +201,55 @@ end
 
 function ffi.cast(ct, ...)
   local id, message = id_of(ct)
-  if not id then error(message, 2) end
+  if not id then raise(message) end
   return (checked(core.cast(id, (...))))
 end
 
 function ffi.sizeof(ct, count)
   if type(ct) == "cdata" then return (checked(core.sizeof(ct, nil, count))) end
   local id, message = id_of(ct)
-  if not id then error(message, 2) end
+  if not id then raise(message) end
   return (checked(core.sizeof(nil, id, count)))
 end
 
 function ffi.alignof(ct)
   local id, message = id_of(ct)
-  if not id then error(message, 2) end
+  if not id then raise(message) end
   return (checked(core.alignof(id)))
 end
 
 function ffi.offsetof(ct, field)
   local id, message = id_of(ct)
-  if not id then error(message, 2) end
+  if not id then raise(message) end
   local ok, offset, position, bits = core.offsetof(id, field)
-  if not ok then error(offset, 2) end
+  if not ok then raise(offset) end
   if position then return offset, position, bits end
   return offset
 end
 
 function ffi.istype(ct, value)
   local id, message = id_of(ct)
-  if not id then error(message, 2) end
+  if not id then raise(message) end
   return (checked(core.istype(id, value)))
 end
 
 function ffi.metatype(ct, methods)
   local id, message = id_of(ct)
-  if not id then error(message, 2) end
+  if not id then raise(message) end
   if type(methods) ~= "table" then
-    error("bad argument #2 to 'metatype' (table expected, got " .. type(methods) .. ")", 2)
+    raise("bad argument #2 to 'metatype' (table expected, got " .. type(methods) .. ")")
   end
-  checked(core.metatype(id, methods))
+  if checked(core.is_complex(id)) then
+    native.metatype(native_of(id), methods)
+  else
+    checked(core.metatype(id, methods))
+  end
   return (checked(core.new_type(id)))
 end
 
 function ffi.gc(cdata, finalizer)
   if type(cdata) ~= "cdata" then
-    error("bad argument #1 to 'gc' (cdata expected, got " .. type(cdata) .. ")", 2)
+    raise("bad argument #1 to 'gc' (cdata expected, got " .. type(cdata) .. ")")
   end
   local ok, owns = core.owns(cdata)
   if not (ok and owns) then return gc_native(cdata, finalizer) end
@@ -263,7 +276,7 @@ local function namespace(number)
   setmetatable(known, {
     __index = function(_, name)
       if type(name) ~= "string" then
-        error("bad argument #2 to '__index' (string expected, got " .. type(name) .. ")", 2)
+        raise("bad argument #2 to '__index' (string expected, got " .. type(name) .. ")")
       end
       local ok, value, stays = core.symbol(number, name)
       if not ok then raise(value, stays) end
@@ -274,7 +287,7 @@ local function namespace(number)
   methods.__index = known
   function methods.__newindex(_, name, value)
     local ok, message = core.set_symbol(number, name, value)
-    if not ok then error(message, 2) end
+    if not ok then raise(message) end
   end
   methods.__metatable = "ffi"
   namespaces[proxy] = number
@@ -285,7 +298,7 @@ ffi.C = namespace(0)
 
 function ffi.load(name, global)
   if type(name) ~= "string" then
-    error("bad argument #1 to 'load' (string expected, got " .. type(name) .. ")", 2)
+    raise("bad argument #1 to 'load' (string expected, got " .. type(name) .. ")")
   end
   return namespace(checked(core.load(name, not not global)))
 end

@@ -146,6 +146,17 @@ impl Session {
                 }
                 _ => self.as_number(given, ty, how),
             },
+            Shape::Complex if matches!(given, Given::Table(_)) => {
+                let Given::Table(table) = given else {
+                    return self.cannot(given, ty);
+                };
+                let first = i64::from(table.raw_get::<Value>(0)?.is_nil());
+                let part = |index: i64| -> Done<Value> {
+                    let value: Value = table.raw_get(first + index)?;
+                    Ok(if value.is_nil() { Value::Integer(0) } else { value })
+                };
+                self.complex(&part(0)?, &part(1)?)
+            }
             Shape::Bool | Shape::Int { .. } | Shape::Float | Shape::Complex => {
                 self.as_number(given, ty, how)
             }

@@ -241,7 +241,14 @@ impl Session {
 
     /// Gives a type its metamethods. Each may have them once.
     pub(super) fn set_metatable(&self, ty: TypeId, table: Table) -> Done<()> {
-        let raw = self.types().get(ty)?.raw;
+        let ty = self.types().get(ty)?;
+        if !matches!(ty.shape, Shape::Struct(_)) {
+            let name = self.types().name(ty.id);
+            return fail(format!(
+                "bad argument #1 to 'metatype' (invalid C type: '{name}' is no struct or union)"
+            ));
+        }
+        let raw = ty.raw;
         if self.metatables.borrow().contains_key(&raw) {
             return fail("cannot change a protected metatable");
         }

@@ -44,6 +44,7 @@ const COMPLEX: u32 = 0x0400_0000;
 
 // Attributes, in bits 16 to 23.
 const QUALIFIER: u32 = 1;
+const ALIGNED: u32 = 2;
 const SUBTYPE: u32 = 3;
 const REDIRECTED: u32 = 4;
 
@@ -62,6 +63,14 @@ struct Entry {
     size: Option<u32>,
     next: u32,
     name: Option<String>,
+}
+
+/// A type without its typedefs and attributes, and what these said.
+struct Resolved {
+    number: u32,
+    entry: Entry,
+    is_const: bool,
+    align: Option<u64>,
 }
 
 impl Entry {
@@ -105,20 +114,26 @@ impl Reader {
         entry.ok_or_else(|| LuaFailure::new(format!("there is no C type with the number {id}")))
     }
 
-    /// Follows typedefs and attributes: the type itself, its number, and whether it is const.
-    fn resolved(&self, id: u32) -> Result<(u32, Entry, bool), LuaFailure> {
-        let (mut id, mut entry, mut is_const) = (id, self.known(id)?, false);
+    /// Follows typedefs and attributes to the type itself.
+    fn resolved(&self, id: u32) -> Result<Resolved, LuaFailure> {
+        let (mut id, mut entry, mut is_const, mut align) = (id, self.known(id)?, false, None);
         for _ in 0..MAX_CHAIN {
             match entry.kind() {
                 TYPEDEF => {}
-                ATTRIBUTE => {
-                    if entry.attribute() == QUALIFIER {
-                        is_const |= entry.size.unwrap_or(0) & CONST != 0;
-                    }
-                }
-                _ => {
-                    is_const |= entry.has(CONST);
-                    return Ok((id, entry, is_const));
+                ATTRIBUTE => match (entry.attribute(), entry.size) {
+                    (QUALIFIER, Some(flags)) => is_const |= flags & CONST != 0,
+                    (ALIGNED, Some(log)) => align = align.or(Some(1 << (log & 15))),
+                    _ => {}
+                },
+                kind => {
+                    // A struct with the flag has a member that is const.
+                    is_const |= kind != STRUCT && entry.has(CONST);
+                    return Ok(Resolved {
+                        number: id,
+                        entry,
+                        is_const,
+                        align,
+                    });
                 }
             }
             id = entry.child();
@@ -128,7 +143,12 @@ impl Reader {
     }
 
     pub(super) fn read(&self, id: TypeId) -> Result<Type, LuaFailure> {
-        let (number, entry, is_const) = self.resolved(id.0)?;
+        let Resolved {
+            number,
+            entry,
+            is_const,
+            align: wanted,
+        } = self.resolved(id.0)?;
         let mut align = entry.align();
         let shape = match entry.kind() {
             NUMBER if entry.has(BOOL) => Shape::Bool,
@@ -151,7 +171,7 @@ impl Reader {
             ARRAY if entry.has(VECTOR) => Shape::Other("vectors are not handled"),
             ARRAY if entry.has(COMPLEX) => Shape::Complex,
             ARRAY => {
-                let (_, element, _) = self.resolved(entry.child())?;
+                let element = self.resolved(entry.child())?.entry;
                 align = align.max(element.align());
                 Shape::Array {
                     of: TypeId(entry.child()),
@@ -171,13 +191,13 @@ impl Reader {
             raw: TypeId(number),
             shape,
             size,
-            align,
+            align: wanted.unwrap_or(align),
             is_const,
         })
     }
 
     fn constant(&self, entry: &Entry) -> Result<(TypeId, i64), LuaFailure> {
-        let (_, ty, _) = self.resolved(entry.child())?;
+        let ty = self.resolved(entry.child())?.entry;
         let bits = entry.size.unwrap_or(u32::MAX);
         let value = match ty.has(UNSIGNED) && ty.kind() == NUMBER {
             true => i64::from(bits),
@@ -187,7 +207,7 @@ impl Reader {
     }
 
     fn enumeration(&self, entry: &Entry) -> Result<EnumShape, LuaFailure> {
-        let (_, int, _) = self.resolved(entry.child())?;
+        let int = self.resolved(entry.child())?.entry;
         let mut constants = Vec::new();
         let mut next = entry.next;
         while next != 0 {
