@@ -28,6 +28,8 @@ pub enum Need {
     Namespaces,
     /// zlib as installed (`libz.so.1`).
     Zlib,
+    /// LuaJIT as installed (`luajit`).
+    LuaJit,
     /// AVX.
     Avx,
     /// AVX2.
@@ -44,6 +46,7 @@ impl fmt::Display for Need {
             Need::DropRoot => "root and setpriv",
             Need::Namespaces => "root and namespaces",
             Need::Zlib => "zlib",
+            Need::LuaJit => "LuaJIT",
             Need::Avx => "AVX",
             Need::Avx2 => "AVX2",
             Need::Avx512 => "AVX-512 F, BW, VL",
@@ -59,6 +62,7 @@ pub fn missing(need: Need) -> Option<String> {
         Need::DropRoot => drop_root_missing(),
         Need::Namespaces => namespaces_missing().clone(),
         Need::Zlib => zlib_missing(),
+        Need::LuaJit => luajit_missing().clone(),
         Need::Avx => cpu(std::is_x86_feature_detected!("avx"), need),
         Need::Avx2 => cpu(std::is_x86_feature_detected!("avx2"), need),
         Need::Avx512 => cpu(
@@ -78,6 +82,16 @@ fn cpu(has: bool, need: Need) -> Option<String> {
 pub fn is_root() -> bool {
     // SAFETY: geteuid has no preconditions and cannot fail.
     unsafe { libc::geteuid() == 0 }
+}
+
+fn luajit_missing() -> &'static Option<String> {
+    static ANSWER: OnceLock<Option<String>> = OnceLock::new();
+    ANSWER.get_or_init(|| {
+        let mut luajit = Command::new("luajit");
+        let found = luajit.arg("-v").stdout(Stdio::null()).status();
+        let runs = found.is_ok_and(|status| status.success());
+        (!runs).then(|| "no `luajit`: install the package luajit".into())
+    })
 }
 
 fn bpf_missing() -> &'static Option<String> {
