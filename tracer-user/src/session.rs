@@ -169,6 +169,14 @@ impl TraceSession {
         found.flatten().unwrap_or(function)
     }
 
+    /// Has a function translated for the calls of it, whose own code need not touch the arena; after
+    /// that [`entry`](Self::entry) knows it, where it could be. Not in the middle of a call.
+    pub fn translate_for_calls(&self, function: u64) {
+        if self.translates() {
+            self.engine.translate_for_calls(function);
+        }
+    }
+
     /// Has the kernel mark calls of a function, where the recorder can.
     ///
     /// # Errors

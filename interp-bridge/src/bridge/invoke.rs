@@ -12,6 +12,9 @@ use crate::{
     memory::{AllocId, InterpreterMemory, Memory, MemoryError},
 };
 
+/// After so many calls that faulted, the function is translated for them.
+const FAULTING_CALLS: u32 = 64;
+
 /// A call that was made by values.
 #[derive(Debug)]
 pub struct Invoked {
@@ -57,6 +60,16 @@ impl<M: InterpreterMemory + 'static> Bridge<M> {
         let outcome = unsafe { self.call(NativeCall::trampoline(), data, options) };
         if !matches!(&outcome, Ok(outcome) if !outcome.returned) {
             midway.0 = None;
+        }
+        drop(midway);
+        if entry == call.address()
+            && let Ok(outcome) = &outcome
+            && outcome.stats.faults > 0
+        {
+            call.faulted = call.faulted.saturating_add(1);
+            if call.faulted == FAULTING_CALLS {
+                self.session().translate_for_calls(entry);
+            }
         }
         outcome
     }

@@ -221,6 +221,18 @@ Exit status:
   4 the trace is incomplete
 A status other than 0 that the script gives to os.exit is passed on.";
 
+/// What becomes of a session when native code does something wrong.
+#[derive(Debug, Args)]
+pub(super) struct StopArguments {
+    /// Collect violations, and let the script go on
+    #[arg(long)]
+    pub(super) keep_going: bool,
+
+    /// Stop native code before its first violation (ebpf, inproc)
+    #[arg(long, conflicts_with = "keep_going")]
+    pub(super) stop_at_first: bool,
+}
+
 /// Run a Lua session: scripts with LuaJIT's FFI, traced
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]
@@ -228,16 +240,19 @@ pub(super) struct RunArguments {
     #[command(flatten)]
     pub(super) trace: TraceArguments,
 
-    /// Collect violations, and let native code and the script go on
-    #[arg(long)]
-    pub(super) keep_going: bool,
+    #[command(flatten)]
+    pub(super) stops: StopArguments,
 
     /// The session: a file with Lua in it, or - for stdin
     #[arg(value_name = "SESSION.lua")]
     pub(super) session: PathBuf,
 
     /// Arguments for the session
-    #[arg(value_name = "ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "ARGUMENTS",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     pub(super) arguments: Vec<String>,
 }
 

@@ -3,7 +3,7 @@
 use tracer_user::agent::{Access, set_access};
 
 use super::Exit;
-use super::args::{CallArguments, Format, TraceArguments, Hot};
+use super::args::{CallArguments, Format, Hot, TraceArguments};
 use super::engine::{CallRequest, Engine, EngineOptions};
 use super::failure::Failure;
 use super::output::Output;

@@ -20,11 +20,11 @@ use tracer_user::{
 };
 
 use super::{
-    Exit, Format, args::RunArguments, args::TraceArguments, call::engine_options,
-    event_log::EventLog, failure::Failure, output::Output, tracing, watch,
+    Exit, Format, args::{RunArguments, StopArguments, TraceArguments}, call::engine_options,
+    engine::EngineError, event_log::EventLog, failure::Failure, output::Output, tracing, watch,
 };
 use crate::{
-    bridge::Bridge,
+    bridge::{Bridge, BridgeError},
     lua::{LuaSession, ScriptError, SessionOptions, StartError, Summary, Surroundings},
     report::{
         Stats, Theme,
@@ -57,7 +57,7 @@ pub(super) fn run(args: &RunArguments) -> Result<Exit, Failure> {
     if let Some(path) = &trace.events {
         EventsWriter::check(path)?;
     }
-    let (lua, frame) = open(trace, args.keep_going, &name, args.session.parent())?;
+    let (lua, frame) = open(trace, &args.stops, &name, args.session.parent())?;
     let frame = Rc::new(frame);
     let chunk = lua.compile(&text, &chunk_name(&name)).map_err(|error| {
         let help = "the session is a file with a script in Lua; see docs/lua.md";
@@ -81,7 +81,7 @@ pub(super) fn run(args: &RunArguments) -> Result<Exit, Failure> {
 /// A session with its bridge, as the arguments want it.
 fn open(
     trace: &TraceArguments,
-    keep_going: bool,
+    stops: &StopArguments,
     name: &str,
     folder: Option<&Path>,
 ) -> Result<(LuaSession, Frame), Failure> {
@@ -90,10 +90,15 @@ fn open(
     }
     let engine = engine_options(trace);
     let bridge = tracing::open(&engine)?;
-    let can_stop = bridge.session().stop_at_first(true).is_ok();
-    let _ = bridge.session().stop_at_first(false);
+    // Asked for here, before anything is done, whether the recorder can at all.
+    let asked = bridge.session().stop_at_first(stops.stop_at_first);
+    asked.map_err(BridgeError::from).map_err(EngineError::from)?;
     let note = tracing::note(&bridge);
-    let log = trace.events.as_deref().map(EventsWriter::create).transpose()?;
+    let log = trace
+        .events
+        .as_deref()
+        .map(EventsWriter::create)
+        .transpose()?;
     let log = log.map(|writer| Arc::new(Mutex::new(EventLog::new(writer))));
     let around = Around::new(&bridge, trace);
     let frame = Frame {
@@ -105,9 +110,9 @@ fn open(
         log: log.clone(),
     };
     let options = SessionOptions {
-        keep_going,
+        keep_going: stops.keep_going,
         timeout: trace.timeout,
-        can_stop,
+        stop_at_first: stops.stop_at_first,
         folder: folder.map(|folder| match folder.as_os_str().is_empty() {
             true => Path::new(".").to_owned(),
             false => folder.to_owned(),
@@ -173,7 +178,10 @@ impl Frame {
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
             log.writer.flush().map_err(Failure::from)
         });
-        for failure in [written.err(), events.and_then(Result::err)].into_iter().flatten() {
+        for failure in [written.err(), events.and_then(Result::err)]
+            .into_iter()
+            .flatten()
+        {
             failure.tell();
             if status == 0 {
                 status = failure.status;
@@ -183,11 +191,14 @@ impl Frame {
     }
 
     fn report_of(&self, summary: Summary, error: Option<ScriptError>) -> SessionReport {
-        let violations = summary.findings.into_iter().map(|finding| SessionViolation {
-            diagnosis: finding.diagnosis,
-            bytes: finding.bytes,
-            expected: finding.expected,
-        });
+        let violations = summary
+            .findings
+            .into_iter()
+            .map(|finding| SessionViolation {
+                diagnosis: finding.diagnosis,
+                bytes: finding.bytes,
+                expected: finding.expected,
+            });
         let functions = summary.functions.into_iter();
         SessionReport {
             schema: SCHEMA,
@@ -257,7 +268,9 @@ impl Surroundings for Around {
         } else {
             told.0 = address;
             let mut known = self.code.borrow_mut();
-            let code = known.entry(address).or_insert_with(|| watch::code_of(address));
+            let code = known
+                .entry(address)
+                .or_insert_with(|| watch::code_of(address));
             watch::enter_native(&watch::Beginning {
                 library,
                 function: name,

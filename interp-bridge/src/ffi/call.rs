@@ -86,6 +86,8 @@ pub struct NativeCall {
     frame: Box<Frame>,
     /// The function.
     address: u64,
+    /// Calls that entered original code and faulted there.
+    pub(crate) faulted: u32,
     lease: Option<Lease>,
 }
 
@@ -133,6 +135,7 @@ impl NativeCall {
             signature,
             frame,
             address,
+            faulted: 0,
             lease: None,
         })
     }
@@ -187,6 +190,7 @@ impl NativeCall {
     /// library of the one before is not kept loaded any more.
     pub fn set_address(&mut self, address: u64) {
         self.lease = None;
+        self.faulted = 0;
         self.address = address;
     }
 

@@ -27,6 +27,27 @@ use crate::memory::Provenance;
 /// What a function of the core returns to the prelude.
 type Reply = Result<MultiValue, mlua::Error>;
 
+/// The reply of what runs at every turn, without a list of values: what became of it, the value or
+/// message, and what there is to say of that.
+type Short = Result<(Value, Value, bool), mlua::Error>;
+
+fn short(lua: &Lua, answer: Done<Answer>) -> Short {
+    Ok(match answer {
+        Ok(Answer::Value(value)) => (Value::Boolean(true), value, false),
+        Ok(Answer::Meta(handler)) => (Value::Nil, handler, false),
+        Err(failure) => short_failure(lua, failure)?,
+    })
+}
+
+fn short_failure(lua: &Lua, failure: LuaFailure) -> Short {
+    let is_thrown = failure.thrown.is_some();
+    let value = match failure.thrown {
+        Some(value) => value,
+        None => Value::String(lua.create_string(&failure.message)?),
+    };
+    Ok((Value::Boolean(false), value, is_thrown))
+}
+
 /// Success, with results.
 fn yes(lua: &Lua, results: impl IntoLuaMulti) -> Reply {
     let mut reply = results.into_lua_multi(lua)?;
@@ -34,19 +55,8 @@ fn yes(lua: &Lua, results: impl IntoLuaMulti) -> Reply {
     Ok(reply)
 }
 
-/// A metamethod of the script's, for the prelude to call.
-fn meta(handler: Value) -> Reply {
-    Ok([Value::Nil, handler].into_iter().collect())
-}
-
 fn no(lua: &Lua, failure: LuaFailure) -> Reply {
-    let is_thrown = failure.thrown.is_some();
-    let value = match failure.thrown {
-        Some(value) => value,
-        None => Value::String(lua.create_string(&failure.message)?),
-    };
-    let reply = [Value::Boolean(false), value, Value::Boolean(is_thrown)];
-    Ok(reply.into_iter().collect())
+    short_failure(lua, failure)?.into_lua_multi(lua)
 }
 
 /// Adds a function to the core.
@@ -62,12 +72,11 @@ where
     R: IntoLuaMulti,
 {
     let session = session.clone();
-    let function = lua.create_function(move |lua, arguments: A| {
-        match work(&session, arguments) {
+    let function =
+        lua.create_function(move |lua, arguments: A| match work(&session, arguments) {
             Ok(results) => yes(lua, results),
             Err(failure) => no(lua, failure),
-        }
-    })?;
+        })?;
     core.raw_set(name, function)
 }
 
@@ -80,13 +89,8 @@ fn define_open<A: mlua::FromLuaMulti>(
     work: impl Fn(&Session, A) -> Done<Answer> + 'static,
 ) -> mlua::Result<()> {
     let session = session.clone();
-    let function = lua.create_function(move |lua, arguments: A| {
-        match work(&session, arguments) {
-            Ok(Answer::Value(value)) => yes(lua, value),
-            Ok(Answer::Meta(handler)) => meta(handler),
-            Err(failure) => no(lua, failure),
-        }
-    })?;
+    let function =
+        lua.create_function(move |lua, arguments: A| short(lua, work(&session, arguments)))?;
     core.raw_set(name, function)
 }
 
@@ -102,9 +106,13 @@ pub(super) fn core(lua: &Lua, session: &Rc<Session>) -> mlua::Result<Table> {
 }
 
 fn operators(lua: &Lua, core: &Table, session: &Rc<Session>) -> mlua::Result<()> {
-    define_open(lua, core, session, "index", |s, (cdata, key): (Value, Value)| {
-        s.index(&cdata, &key)
-    })?;
+    define_open(
+        lua,
+        core,
+        session,
+        "index",
+        |s, (cdata, key): (Value, Value)| s.index(&cdata, &key),
+    )?;
     define_open(
         lua,
         core,
@@ -118,9 +126,13 @@ fn operators(lua: &Lua, core: &Table, session: &Rc<Session>) -> mlua::Result<()>
         },
     )?;
     for (name, op) in Op::ALL {
-        define_open(lua, core, session, name, move |s, (a, b): (Value, Value)| {
-            s.operate(op, &a, &b)
-        })?;
+        define_open(
+            lua,
+            core,
+            session,
+            name,
+            move |s, (a, b): (Value, Value)| s.operate(op, &a, &b),
+        )?;
     }
     for name in ["__tostring", "__pairs", "__ipairs", "__gc"] {
         define(lua, core, session, name, move |s, cdata: Value| {
@@ -130,32 +142,20 @@ fn operators(lua: &Lua, core: &Table, session: &Rc<Session>) -> mlua::Result<()>
         })?;
     }
     let caller = session.clone();
-    let call = lua.create_function(move |lua, arguments: MultiValue| {
-        let arguments = arguments.make_contiguous_or_own();
-        let Some((function, arguments)) = arguments.split_first() else {
-            return no(lua, LuaFailure::new("nothing to call"));
+    let call = lua.create_function(move |lua, mut arguments: MultiValue| {
+        let Some((function, arguments)) = arguments.make_contiguous().split_first() else {
+            return short_failure(lua, LuaFailure::new("nothing to call"));
         };
-        match caller.call(function, arguments) {
+        Ok(match caller.call(function, arguments) {
             // No result is told from nil.
-            Ok(Called::Nothing) => Ok([Value::Integer(0)].into_iter().collect()),
-            Ok(Called::Value(value)) => yes(lua, value),
-            Ok(Called::Owned(value)) => yes(lua, (value, true)),
-            Ok(Called::Meta(handler)) => meta(handler),
-            Err(failure) => no(lua, failure),
-        }
+            Ok(Called::Nothing) => (Value::Integer(0), Value::Nil, false),
+            Ok(Called::Value(value)) => (Value::Boolean(true), value, false),
+            Ok(Called::Owned(value)) => (Value::Boolean(true), value, true),
+            Ok(Called::Meta(handler)) => (Value::Nil, handler, false),
+            Err(failure) => short_failure(lua, failure)?,
+        })
     })?;
     core.raw_set("call", call)
-}
-
-/// Arguments in one piece.
-trait Contiguous {
-    fn make_contiguous_or_own(self) -> Vec<Value>;
-}
-
-impl Contiguous for MultiValue {
-    fn make_contiguous_or_own(self) -> Vec<Value> {
-        self.into_iter().collect()
-    }
 }
 
 fn types(lua: &Lua, core: &Table, session: &Rc<Session>) -> mlua::Result<()> {
@@ -248,9 +248,8 @@ fn types(lua: &Lua, core: &Table, session: &Rc<Session>) -> mlua::Result<()> {
 }
 
 fn memory(lua: &Lua, core: &Table, session: &Rc<Session>) -> mlua::Result<()> {
-    define(lua, core, session, "new", |s, arguments: MultiValue| {
-        let arguments = arguments.make_contiguous_or_own();
-        let Some((Value::Integer(id), values)) = arguments.split_first() else {
+    define(lua, core, session, "new", |s, mut arguments: MultiValue| {
+        let Some((Value::Integer(id), values)) = arguments.make_contiguous().split_first() else {
             return fail("a type is needed");
         };
         let ty = s.types().get(TypeId(*id as u32))?;

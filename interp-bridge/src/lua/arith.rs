@@ -62,9 +62,15 @@ impl Op {
 /// An operand, as far as there are operations for it.
 enum Operand {
     /// A number: its bits, and whether it makes the operation unsigned.
-    Number { bits: u64, unsigned: bool },
+    Number {
+        bits: u64,
+        unsigned: bool,
+    },
     /// A pointer to elements of a type.
-    Pointer { at: Pointer, to: TypeId },
+    Pointer {
+        at: Pointer,
+        to: TypeId,
+    },
     Other,
 }
 
@@ -91,9 +97,13 @@ impl Session {
                         unsigned: also,
                     },
                 ) => Some(self.integers(op, a, b, unsigned || also)?),
-                (Operand::Pointer { at, to }, Operand::Pointer { at: second, to: also }) => {
-                    self.pointers(op, (at, to), (second, also))?
-                }
+                (
+                    Operand::Pointer { at, to },
+                    Operand::Pointer {
+                        at: second,
+                        to: also,
+                    },
+                ) => self.pointers(op, (at, to), (second, also))?,
                 (Operand::Pointer { at, to }, Operand::Number { bits, .. }) => match op {
                     Op::Add => self.moved(at, to, bits as i64)?,
                     Op::Sub => self.moved(at, to, (bits as i64).wrapping_neg())?,
@@ -136,7 +146,9 @@ impl Session {
     }
 
     fn same_types(&self, a: TypeId, b: TypeId) -> Done<bool> {
-        Ok(self.types().same(&*self.types().get(a)?, &*self.types().get(b)?))
+        Ok(self
+            .types()
+            .same(&*self.types().get(a)?, &*self.types().get(b)?))
     }
 
     /// The type whose metamethods a value has: of a pointer, those of what it points to.
@@ -146,9 +158,7 @@ impl Session {
                 Shape::Pointer { to } => Some(self.types().get(to)?),
                 _ => None,
             },
-            Given::Scalar(ty, _) | Given::Aggregate(ty, _) | Given::Code(ty, _) => {
-                Some(ty.clone())
-            }
+            Given::Scalar(ty, _) | Given::Aggregate(ty, _) | Given::Code(ty, _) => Some(ty.clone()),
             _ => None,
         })
     }
@@ -198,10 +208,7 @@ impl Session {
                 Shape::Array { of, .. } => Operand::Pointer { at: *at, to: of },
                 _ => Operand::Other,
             },
-            Given::Code(ty, at) => Operand::Pointer {
-                at: *at,
-                to: ty.id,
-            },
+            Given::Code(ty, at) => Operand::Pointer { at: *at, to: ty.id },
             _ => Operand::Other,
         })
     }

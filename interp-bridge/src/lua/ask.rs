@@ -70,7 +70,9 @@ impl Session {
         };
         let element = types.size_of(&*types.get(of)?)?;
         let count = self.whole_number(&count)?;
-        Ok(count.checked_mul(element).and_then(|size| size.checked_add(base)))
+        Ok(count
+            .checked_mul(element)
+            .and_then(|size| size.checked_add(base)))
     }
 
     /// `ffi.istype`.

@@ -164,9 +164,7 @@ impl Session {
         all.extend(new.into_iter().take(room));
         drop(all);
         match first {
-            Some(first) if !self.findings.collecting(&self.options) => {
-                Err(LuaFailure::new(first))
-            }
+            Some(first) if !self.findings.collecting(&self.options) => Err(LuaFailure::new(first)),
             _ => Ok(()),
         }
     }

@@ -50,7 +50,9 @@ impl Session {
         if !self.namespaces.all.borrow().is_empty() {
             return Ok(());
         }
-        let libraries = C_LIBRARIES.iter().map(|name| Library::load(OsStr::new(name)));
+        let libraries = C_LIBRARIES
+            .iter()
+            .map(|name| Library::load(OsStr::new(name)));
         let libraries = libraries.collect::<Result<Vec<_>, _>>()?;
         self.namespaces.all.borrow_mut().push(libraries);
         Ok(())
@@ -206,7 +208,9 @@ fn first_library(script: &str) -> Option<PathBuf> {
         .split_once("GROUP")
         .or_else(|| script.split_once("INPUT"))?;
     let (_, inside) = group.split_once('(')?;
-    let first = inside.split([' ', ')', ',', '\n', '\t']).find(|w| !w.is_empty())?;
+    let first = inside
+        .split([' ', ')', ',', '\n', '\t'])
+        .find(|w| !w.is_empty())?;
     Some(PathBuf::from(first))
 }
 

@@ -191,13 +191,7 @@ impl Session {
         self.assign_sized(at, ty, ty.size, value)
     }
 
-    fn assign_sized(
-        &self,
-        at: Pointer,
-        ty: &Type,
-        size: Option<u64>,
-        value: &Value,
-    ) -> Done<()> {
+    fn assign_sized(&self, at: Pointer, ty: &Type, size: Option<u64>, value: &Value) -> Done<()> {
         if !ty.is_aggregate() {
             let scalar = self.as_scalar(value, ty, How::Convert)?;
             return self.save(at, ty, scalar);

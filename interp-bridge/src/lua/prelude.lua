@@ -354,15 +354,17 @@ end
 package.loaded.ffi = ffi
 
 local void = tonumber_of_lua(typeof_native("void"))
+local int64, uint64 = typeof_native("int64_t"), typeof_native("uint64_t")
+local complex = typeof_native("complex")
 
 return {
   ffi = ffi,
   callback_methods = callback_methods,
   typeinfo = native.typeinfo,
   new_boxed = function() return Boxed() end,
-  new_int64 = function() return native.new("int64_t") end,
-  new_uint64 = function() return native.new("uint64_t") end,
-  new_complex = function() return native.new("complex") end,
+  new_int64 = function() return int64() end,
+  new_uint64 = function() return uint64() end,
+  new_complex = function() return complex() end,
   name_of = function(id) return tostring(native_of(id)):match("^ctype<(.*)>$") end,
   -- Without a type it is that of `void` itself.
   pointer_to = function(id)
@@ -399,8 +401,8 @@ return {
   after_call = function(work) after_call = work end,
   types = {
     boxed = tonumber_of_lua(Boxed),
-    int64 = tonumber_of_lua(typeof_native("int64_t")),
-    uint64 = tonumber_of_lua(typeof_native("uint64_t")),
-    complex = tonumber_of_lua(typeof_native("complex")),
+    int64 = tonumber_of_lua(int64),
+    uint64 = tonumber_of_lua(uint64),
+    complex = tonumber_of_lua(complex),
   },
 }

@@ -153,7 +153,11 @@ impl Session {
                 let first = i64::from(table.raw_get::<Value>(0)?.is_nil());
                 let part = |index: i64| -> Done<Value> {
                     let value: Value = table.raw_get(first + index)?;
-                    Ok(if value.is_nil() { Value::Integer(0) } else { value })
+                    Ok(if value.is_nil() {
+                        Value::Integer(0)
+                    } else {
+                        value
+                    })
                 };
                 self.complex(&part(0)?, &part(1)?)
             }

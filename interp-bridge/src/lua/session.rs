@@ -17,8 +17,8 @@ use std::{
 use mlua::{Function, Lua, Table, Value};
 
 use super::{
-    calls::Calls,
     callbacks::Callbacks,
+    calls::Calls,
     cdata::{self, Boxed, Cdata, Known},
     failure::{Done, LuaFailure, fail},
     findings::Findings,
@@ -39,8 +39,9 @@ pub struct SessionOptions {
     pub keep_going: bool,
     /// When to end a native call that does not return.
     pub timeout: Option<Duration>,
-    /// Whether the recorder can end a call before its first violation.
-    pub can_stop: bool,
+    /// Whether native calls end before their first violation. Otherwise they come back, and the
+    /// script is stopped then.
+    pub stop_at_first: bool,
     /// The folder of the script, where `require` looks first.
     pub folder: Option<PathBuf>,
 }
@@ -161,17 +162,26 @@ impl Session {
         }
     }
 
-    #[allow(clippy::expect_used, reason = "no function of a session runs before it has begun")]
+    #[allow(
+        clippy::expect_used,
+        reason = "no function of a session runs before it has begun"
+    )]
     pub(super) fn types(&self) -> &Types {
         self.types.get().expect("the session has begun")
     }
 
-    #[allow(clippy::expect_used, reason = "no function of a session runs before it has begun")]
+    #[allow(
+        clippy::expect_used,
+        reason = "no function of a session runs before it has begun"
+    )]
     pub(super) fn helpers(&self) -> &Helpers {
         self.helpers.get().expect("the session has begun")
     }
 
-    #[allow(clippy::expect_used, reason = "no function of a session runs before it has begun")]
+    #[allow(
+        clippy::expect_used,
+        reason = "no function of a session runs before it has begun"
+    )]
     fn common(&self) -> &Common {
         self.common.get().expect("the session has begun")
     }
@@ -320,7 +330,7 @@ impl Session {
 
     /// When native calls end for what they do wrong.
     pub(super) fn stop_at(&self) -> StopAt {
-        match self.options.can_stop && !self.findings.collecting(&self.options) {
+        match self.options.stop_at_first && !self.findings.collecting(&self.options) {
             true => StopAt::First,
             false => StopAt::Never,
         }

@@ -33,9 +33,13 @@ pub(super) fn define_all(lua: &Lua, core: &Table, session: &Rc<Session>) -> mlua
         s.recording.begin(&s.bridge);
         Ok(s.bridge.backend().name())
     })?;
-    define(lua, core, session, "trace_events", |s, after: Option<u64>| {
-        s.recording.to_lua(&s.lua()?, after)
-    })?;
+    define(
+        lua,
+        core,
+        session,
+        "trace_events",
+        |s, after: Option<u64>| s.recording.to_lua(&s.lua()?, after),
+    )?;
     define(lua, core, session, "trace_coverage", |s, cdata: Value| {
         let lua = s.lua()?;
         let coverage = lua.create_table()?;
@@ -51,14 +55,20 @@ pub(super) fn define_all(lua: &Lua, core: &Table, session: &Rc<Session>) -> mlua
         }
         Ok(coverage)
     })?;
-    define(lua, core, session, "trace_initialized", |s, cdata: Value| {
-        let ranges = s.ranges_of(&cdata, |record, inside| {
-            record.readable().ranges_in(inside).collect()
-        })?;
-        let (_, span) = s.span(&cdata)?;
-        let all = span.is_empty() || ranges == [0..span.end - span.start];
-        Ok((table_of(&s.lua()?, &ranges)?, all))
-    })?;
+    define(
+        lua,
+        core,
+        session,
+        "trace_initialized",
+        |s, cdata: Value| {
+            let ranges = s.ranges_of(&cdata, |record, inside| {
+                record.readable().ranges_in(inside).collect()
+            })?;
+            let (_, span) = s.span(&cdata)?;
+            let all = span.is_empty() || ranges == [0..span.end - span.start];
+            Ok((table_of(&s.lua()?, &ranges)?, all))
+        },
+    )?;
     define(lua, core, session, "trace_uninit", |s, cdata: Value| {
         let (id, span) = s.span(&cdata)?;
         Ok(s.bridge.memory().deinitialize(id, span)?)

@@ -40,13 +40,20 @@ pub(super) struct Type {
 pub(super) enum Shape {
     Void,
     Bool,
-    Int { signed: bool },
+    Int {
+        signed: bool,
+    },
     Float,
     Complex,
     Enum(Rc<EnumShape>),
-    Pointer { to: TypeId },
+    Pointer {
+        to: TypeId,
+    },
     /// Its length is that of the size; without a size it is the end of a struct, or `[?]`.
-    Array { of: TypeId, is_vla: bool },
+    Array {
+        of: TypeId,
+        is_vla: bool,
+    },
     Struct(Rc<StructShape>),
     Function(Rc<FunctionShape>),
     /// What the session does not handle, in words.
@@ -77,8 +84,15 @@ pub(super) enum Member {
     },
     Bits(BitField),
     /// A struct, union or enumeration without a name: its members are found in this one.
-    Inner { ty: TypeId, offset: u64 },
-    Constant { name: String, ty: TypeId, value: i64 },
+    Inner {
+        ty: TypeId,
+        offset: u64,
+    },
+    Constant {
+        name: String,
+        ty: TypeId,
+        value: i64,
+    },
 }
 
 /// A field of bits.
@@ -125,7 +139,8 @@ pub(super) enum Declared {
 /// All types that a session has met.
 pub(super) struct Types {
     reader: Reader,
-    known: RefCell<HashMap<TypeId, Rc<Type>>>,
+    /// By their numbers, which are small.
+    known: RefCell<Vec<Option<Rc<Type>>>>,
     names: RefCell<HashMap<String, Declared>>,
     spellings: RefCell<HashMap<TypeId, Rc<str>>>,
     /// The first type that was not looked at for declared names.
@@ -148,14 +163,18 @@ impl Types {
 
     /// The type of this number.
     pub(super) fn get(&self, id: TypeId) -> Result<Rc<Type>, LuaFailure> {
-        if let Some(known) = self.known.borrow().get(&id) {
+        if let Some(Some(known)) = self.known.borrow().get(id.0 as usize) {
             return Ok(known.clone());
         }
         let ty = Rc::new(self.reader.read(id)?);
         // A struct that is only named may still be declared.
         let is_final = ty.size.is_some() || !matches!(ty.shape, Shape::Struct(_));
         if is_final {
-            self.known.borrow_mut().insert(id, ty.clone());
+            let mut known = self.known.borrow_mut();
+            if known.len() <= id.0 as usize {
+                known.resize(id.0 as usize + 1, None);
+            }
+            known[id.0 as usize] = Some(ty.clone());
         }
         Ok(ty)
     }

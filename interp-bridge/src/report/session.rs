@@ -134,7 +134,11 @@ pub fn write_text(out: &mut dyn Write, report: &SessionReport, theme: Theme) -> 
     );
     writeln!(out, "{}", theme.paint(Role::Faint, &line))?;
     if let Some(note) = &report.backend_note {
-        for line in super::wrap(&format!("recorder {}: {note}", report.backend), WIDTH, &[' ']) {
+        for line in super::wrap(
+            &format!("recorder {}: {note}", report.backend),
+            WIDTH,
+            &[' '],
+        ) {
             writeln!(out, "{}", theme.paint(Role::Faint, &line))?;
         }
     }

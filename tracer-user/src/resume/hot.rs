@@ -240,6 +240,15 @@ impl Engine {
         forget(self, &(0..u64::MAX));
     }
 
+    /// Has a function translated that is called again and again and faults each time: it may well
+    /// touch the arena in another function only, which it jumps to.
+    pub(crate) fn translate_for_calls(&self, function: u64) {
+        let on = |translator: &&Translator| translator.hot() != 0;
+        if self.translator().is_some_and(|translator| on(&translator)) {
+            self.prepare.translate(Safe::promise(), function, Wanted::Site);
+        }
+    }
+
     /// Where a function is translated, if it is, for a call by this thread.
     pub(crate) fn entry_for_call(&self, function: u64) -> Option<u64> {
         let safe = Safe::promise();

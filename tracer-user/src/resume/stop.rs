@@ -44,6 +44,8 @@ pub(crate) struct Stop {
     begun: AtomicU32,
     /// Number of the last drain after which nothing was left to judge.
     judged: AtomicU32,
+    /// Threads that wait to be judged. One whose call ended meanwhile may be counted for ever.
+    waiting: AtomicU32,
 }
 
 impl Stop {
@@ -53,6 +55,7 @@ impl Stop {
             wanted: AtomicBool::new(false),
             begun: AtomicU32::new(0),
             judged: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
         }
     }
 
@@ -79,16 +82,26 @@ impl Stop {
         if wanted {
             self.wanted.store(true, Ordering::Relaxed);
         }
-        self.judged.store(number, Ordering::Release);
-        safe::wake(safe, &self.judged);
+        // Either who waits sees the number, or is seen here.
+        self.judged.store(number, Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            safe::wake(safe, &self.judged);
+        }
     }
 
     /// Waits until all that this thread has recorded is judged, and says whether the call is to
     /// be stopped. Async-signal-safe.
     fn wait(&self, safe: Safe, engine: &Engine) -> bool {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let stop = self.judgement(safe, engine);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        stop
+    }
+
+    fn judgement(&self, safe: Safe, engine: &Engine) -> bool {
         let begun = self.begun.fetch_add(0, Ordering::SeqCst);
         for _ in 0..PATIENCE {
-            let judged = self.judged.load(Ordering::Acquire);
+            let judged = self.judged.load(Ordering::SeqCst);
             if judged.wrapping_sub(begun) as i32 > 0 {
                 return self.wanted.load(Ordering::Relaxed);
             }

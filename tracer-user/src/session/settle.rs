@@ -21,6 +21,20 @@ use crate::{
 /// How long the end of a call waits for records of other threads that are still on their way.
 const SETTLE: Duration = Duration::from_millis(200);
 
+/// Time that is only looked at where there is something to wait for.
+#[derive(Default)]
+struct Patience {
+    deadline: Option<Instant>,
+}
+
+impl Patience {
+    /// Whether [`SETTLE`] has passed since this was first asked.
+    fn is_over(&mut self) -> bool {
+        let now = Instant::now();
+        now > *self.deadline.get_or_insert(now + SETTLE)
+    }
+}
+
 impl TraceSession {
     /// Applies every access that was recorded before now, of all threads.
     pub fn catch_up(&self) {
@@ -72,13 +86,13 @@ impl TraceSession {
     /// Drains until every fault that was counted has arrived, and refuses by name what the
     /// recorder knows that it could not see.
     pub(super) fn settle(&self, before: Mark) -> Result<Mark, BackendError> {
-        let deadline = Instant::now() + SETTLE;
+        let mut patience = Patience::default();
         let mut draining = self.draining();
         let after = loop {
             let now = self.mark(&mut draining)?;
             let stats = now.since(&before);
             let accounted = stats.delivered + stats.rejected + stats.dropped;
-            if accounted >= stats.emitted || Instant::now() > deadline {
+            if accounted >= stats.emitted || patience.is_over() {
                 break now;
             }
             drop(draining);
@@ -86,19 +100,6 @@ impl TraceSession {
             draining = self.draining();
         };
         draining.pipeline.finish();
-        let gone = draining.recorder.gone().is_some();
-        let mut unseen = |count: u64, what: String| {
-            if count > 0 {
-                draining.pipeline.refuse_other(&Refused {
-                    tid: 0,
-                    ip: 0,
-                    addr: 0,
-                    kind: AccessKind::Read,
-                    what,
-                });
-            }
-            u64::from(count > 0)
-        };
         let blind = after.blind - before.blind;
         let uncopied = after.uncopied - before.uncopied;
         let changed = after.changed - before.changed;
@@ -106,6 +107,7 @@ impl TraceSession {
         let elsewhere =
             after.foreign - before.foreign + after.unrecorded().saturating_sub(before.unrecorded());
         // Who was to record them has gone: they are lost, and no fault of native code's.
+        let gone = elsewhere > 0 && draining.recorder.gone().is_some();
         let (elsewhere, lost) = if gone { (0, elsewhere) } else { (elsewhere, 0) };
         // The trap flag marks the engine's own steps; without one it is somebody else's.
         let stepped = after.totals.stepping - before.totals.stepping;
@@ -114,47 +116,57 @@ impl TraceSession {
         } else {
             0
         };
-        let extra = unseen(
-            uncopied,
+        let mut unseen = |count: u64, what: &dyn Fn() -> String| {
+            if count > 0 {
+                draining.pipeline.refuse_other(&Refused {
+                    tid: 0,
+                    ip: 0,
+                    addr: 0,
+                    kind: AccessKind::Read,
+                    what: what(),
+                });
+            }
+            u64::from(count > 0)
+        };
+        let extra = unseen(uncopied, &|| {
             format!(
                 "{uncopied} string instructions or pushes of flags were stepped one by one, \
                  because the area for copies of instructions is full; what is told of them may \
                  be wrong; begin a new process"
-            ),
-        ) + unseen(
-            changed,
+            )
+        }) + unseen(changed, &|| {
             format!(
                 "{changed} accesses were made by code that had been changed since it was looked at, \
                  though it is mapped from a file and not writable; what is told of them may be wrong; \
                  have the library loaded before the session begins, as it will stay"
-            ),
-        ) + unseen(
-            blind,
+            )
+        }) + unseen(blind, &|| {
             format!(
                 "{blind} instructions were single-stepped with the arena open while a thread \
                  that blocks all signals ran; accesses of it may be missing"
-            ),
-        ) + unseen(
-            elsewhere,
+            )
+        }) + unseen(elsewhere, &|| {
             format!(
                 "{elsewhere} accesses were resumed and not recorded, because the kernel's part did not \
                  know whose they are; the inproc recorder sees them"
-            ),
-        ) + unseen(
-            failed,
-            format!("the supervisor could not follow {failed} accesses"),
-        ) + unseen(
-            foreign,
-            format!("{foreign} accesses were made under a debugger's single step and not recorded"),
-        );
+            )
+        }) + unseen(failed, &|| {
+            format!("the supervisor could not follow {failed} accesses")
+        }) + unseen(foreign, &|| {
+            format!("{foreign} accesses were made under a debugger's single step and not recorded")
+        });
+        let nothing_new = extra + lost == 0 && draining.pipeline.totals() == after.totals;
+        if nothing_new && after.since(&before).balanced() {
+            return Ok(after);
+        }
         // Threads that outlive the call go on between a drain and the look at the counter; at
         // some moment soon nothing is on its way.
-        let deadline = Instant::now() + SETTLE;
+        let mut patience = Patience::default();
         loop {
             let mut end = self.mark(&mut draining)?;
             end.emitted.emitted += extra + lost;
             end.emitted.dropped += lost;
-            if end.since(&before).balanced() || Instant::now() > deadline {
+            if end.since(&before).balanced() || patience.is_over() {
                 return Ok(end);
             }
             drop(draining);
