@@ -30,6 +30,7 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     Call(Box<CallArguments>),
     Run(Box<RunArguments>),
+    Repl(Box<ReplArguments>),
     Bench(BenchArguments),
     #[command(name = child::COMMAND, hide = true)]
     BenchWork(BenchWorkArguments),
@@ -254,6 +255,27 @@ pub(super) struct RunArguments {
         allow_hyphen_values = true
     )]
     pub(super) arguments: Vec<String>,
+}
+
+const REPL_EXAMPLES: &str = "\
+Example:
+  $ ffitrace repl
+  > ffi.cdef 'size_t strlen(const char *);'
+  > ffi.C.strlen('hello')
+  > trace.events()
+
+The history is kept in $XDG_STATE_HOME/ffitrace/history. Everything else is as
+for `ffitrace run`; :help lists what there is.";
+
+/// Type Lua that calls native code, and see what that does
+#[derive(Debug, Args)]
+#[command(after_help = REPL_EXAMPLES)]
+pub(super) struct ReplArguments {
+    #[command(flatten)]
+    pub(super) trace: TraceArguments,
+
+    #[command(flatten)]
+    pub(super) stops: StopArguments,
 }
 
 const DOCTOR_EXAMPLES: &str = "\

@@ -77,6 +77,7 @@ fn try_split() -> Result<(), Failure> {
     let trace = match arguments.command {
         Command::Call(call) => call.trace,
         Command::Run(run) => run.trace,
+        Command::Repl(repl) => repl.trace,
         Command::Bench(_) | Command::BenchWork(_) | Command::Doctor(_) | Command::Agent(_) => {
             return Ok(());
         }

@@ -22,6 +22,7 @@ pub mod keeper;
 mod naming;
 mod output;
 mod progress;
+mod repl;
 mod run;
 mod session;
 mod tracing;
@@ -71,6 +72,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, hooks: Hooks<'_>) -> E
     let done = match arguments.command {
         args::Command::Call(call) => call::run(&call, hooks.engine),
         args::Command::Run(options) => session::run(&options),
+        args::Command::Repl(options) => repl::run(&options),
         args::Command::Bench(options) => run_bench(&options, hooks.bench),
         args::Command::BenchWork(options) => run_bench_work(&options),
         args::Command::Agent(options) => agent::run(&options),

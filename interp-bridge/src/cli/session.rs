@@ -20,8 +20,14 @@ use tracer_user::{
 };
 
 use super::{
-    Exit, Format, args::{RunArguments, StopArguments, TraceArguments}, call::engine_options,
-    engine::EngineError, event_log::EventLog, failure::Failure, output::Output, tracing, watch,
+    Exit, Format,
+    args::{RunArguments, StopArguments, TraceArguments},
+    call::engine_options,
+    engine::EngineError,
+    event_log::EventLog,
+    failure::Failure,
+    output::Output,
+    tracing, watch,
 };
 use crate::{
     bridge::{Bridge, BridgeError},
@@ -42,7 +48,7 @@ impl From<StartError> for Failure {
 }
 
 /// What is said about a session beside what its script does.
-struct Frame {
+pub(super) struct Frame {
     name: String,
     backend: String,
     note: Option<String>,
@@ -65,21 +71,14 @@ pub(super) fn run(args: &RunArguments) -> Result<Exit, Failure> {
     })?;
     lua.set_arguments(&name, &args.arguments)?;
     let exits = frame.clone();
-    lua.on_exit(move |summary, status| {
-        let exit = exits.report(summary.clone(), None);
-        let status = match exit.status {
-            0 => status as u8,
-            found => found,
-        };
-        Exit { status, ..exit }.leave()
-    })?;
+    lua.on_exit(move |summary, status| exits.leave(summary, status))?;
     let done = lua.run(&chunk, &args.arguments);
     let summary = lua.finish();
     Ok(frame.report(summary, done.err()))
 }
 
 /// A session with its bridge, as the arguments want it.
-fn open(
+pub(super) fn open(
     trace: &TraceArguments,
     stops: &StopArguments,
     name: &str,
@@ -92,7 +91,9 @@ fn open(
     let bridge = tracing::open(&engine)?;
     // Asked for here, before anything is done, whether the recorder can at all.
     let asked = bridge.session().stop_at_first(stops.stop_at_first);
-    asked.map_err(BridgeError::from).map_err(EngineError::from)?;
+    asked
+        .map_err(BridgeError::from)
+        .map_err(EngineError::from)?;
     let note = tracing::note(&bridge);
     let log = trace
         .events
@@ -150,8 +151,19 @@ fn chunk_name(name: &str) -> String {
 }
 
 impl Frame {
+    /// Writes the report and ends the process, with the status that the script gives, or a worse
+    /// one.
+    pub(super) fn leave(&self, summary: &Summary, status: i32) {
+        let exit = self.report(summary.clone(), None);
+        let status = match exit.status {
+            0 => status as u8,
+            found => found,
+        };
+        Exit { status, ..exit }.leave()
+    }
+
     /// Writes the report, and says how the process is to end.
-    fn report(&self, summary: Summary, error: Option<ScriptError>) -> Exit {
+    pub(super) fn report(&self, summary: Summary, error: Option<ScriptError>) -> Exit {
         if !summary.abrupt {
             super::exit::flush_c_streams();
         }
@@ -188,6 +200,17 @@ impl Frame {
             }
         }
         Exit { status, abrupt }
+    }
+
+    /// The report at the end of a repl, which has told what was wrong when it happened.
+    pub(super) fn report_what_is_new(&self, mut summary: Summary) -> Exit {
+        if self.format == Format::Text {
+            summary.findings.clear();
+        }
+        let exit = self.report(summary, None);
+        // Who typed it has seen it.
+        let status = if exit.status == 1 { 0 } else { exit.status };
+        Exit { status, ..exit }
     }
 
     fn report_of(&self, summary: Summary, error: Option<ScriptError>) -> SessionReport {

@@ -366,8 +366,5 @@ fn libraries(lua: &Lua, core: &Table, session: &Rc<Session>) -> mlua::Result<()>
         |s, (cdata, function): (Value, Function)| {
             s.callbacks.set(s.address_of(&cdata, false)?.addr, function)
         },
-    )?;
-    define(lua, core, session, "declared", |s, start: LuaString| {
-        Ok(s.types().declared_names(&start.to_string_lossy()))
-    })
+    )
 }

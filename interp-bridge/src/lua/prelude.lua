@@ -376,6 +376,7 @@ return {
     if not id then error(message, 0) end
     return id
   end,
+  is_namespace = function(value) return namespaces[value] ~= nil end,
   guarded = function(work, ...)
     local ok, result = pcall(work, ...)
     return ok, result

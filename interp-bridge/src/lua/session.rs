@@ -7,7 +7,7 @@
 //! The session goes when the Lua state does, which runs the finalizers of all cdata first.
 
 use std::{
-    cell::{Cell, OnceCell, Ref, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
     path::PathBuf,
     rc::Rc,
@@ -56,6 +56,8 @@ pub(super) struct Helpers {
     pub(super) pointer_to: Function,
     /// The number of a type, for its name in C.
     pub(super) type_number: Function,
+    /// Whether a value is `ffi.C`, or from `ffi.load`.
+    pub(super) is_namespace: Function,
     /// Calls a function and returns whether it succeeded, and its result or error.
     pub(super) guarded: Function,
     /// `debug.getmetatable`.
@@ -279,9 +281,10 @@ impl Session {
         (!method.is_nil()).then_some(method)
     }
 
-    /// The metatable of a type, for its own members' names.
-    pub(super) fn metatable(&self, ty: &Type) -> Option<Ref<'_, Table>> {
-        Ref::filter_map(self.metatables.borrow(), |tables| tables.get(&ty.raw)).ok()
+    /// Whether a value is a namespace of functions.
+    pub(super) fn is_namespace(&self, value: &Value) -> bool {
+        let asked = self.helpers().is_namespace.call::<bool>(value.clone());
+        asked.unwrap_or(false)
     }
 
     /// Makes an allocation for a cdata, after garbage was collected if much was made since.

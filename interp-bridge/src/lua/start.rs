@@ -141,6 +141,14 @@ impl LuaSession {
         package.set("path", format!("{folder}/?.lua;{path}"))
     }
 
+    pub(super) fn lua(&self) -> &Lua {
+        &self.lua
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// The bridge that native calls are made with.
     pub fn bridge(&self) -> &Bridge {
         &self.session.bridge
@@ -298,6 +306,7 @@ fn begin(lua: &Lua, session: &Rc<Session>, prelude: &Table) -> Done<()> {
         new_complex: helper("new_complex")?,
         pointer_to: helper("pointer_to")?,
         type_number: helper("type_number")?,
+        is_namespace: helper("is_namespace")?,
         guarded: helper("guarded")?,
         metatable: metatable.clone(),
         callback_methods: prelude.get("callback_methods")?,

@@ -20,7 +20,7 @@ const MARGIN: i64 = 64;
 
 /// What one character stands for, the weightiest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Mark {
+pub(crate) enum Mark {
     Violation,
     ReadUninit,
     Both,
@@ -71,11 +71,11 @@ impl Mark {
 }
 
 /// A drawn map: its lines, and which marks occur in it.
-pub(super) struct Map {
-    pub(super) lines: Vec<String>,
-    pub(super) marks: Vec<(Mark, bool)>,
+pub(crate) struct Map {
+    pub(crate) lines: Vec<String>,
+    pub(crate) marks: Vec<(Mark, bool)>,
     /// Bytes to a character.
-    pub(super) scale: u64,
+    pub(crate) scale: u64,
 }
 
 /// One character: its mark, and whether all its bytes have it.
@@ -86,7 +86,7 @@ pub(super) fn scale(size: u64) -> u64 {
     size.div_ceil(ROW * MAX_ROWS).max(1).next_power_of_two()
 }
 
-pub(super) fn draw(allocation: &Allocation, violations: &[Violation], theme: Theme) -> Map {
+pub(crate) fn draw(allocation: &Allocation, violations: &[Violation], theme: Theme) -> Map {
     let size = allocation.size;
     let scale = scale(size);
     let layers = Layers::of(allocation, violations);
@@ -136,7 +136,7 @@ pub(super) fn draw(allocation: &Allocation, violations: &[Violation], theme: The
 }
 
 /// What the letters of the maps mean, for those that occur.
-pub(super) fn legend(marks: &[Cell], theme: Theme) -> String {
+pub(crate) fn legend(marks: &[Cell], theme: Theme) -> String {
     let mut seen: Vec<Mark> = marks.iter().map(|(mark, _)| *mark).collect();
     seen.sort_unstable();
     seen.dedup();

@@ -11,7 +11,7 @@ pub mod doctor;
 pub mod events;
 pub mod heap;
 pub mod json;
-mod map;
+pub(crate) mod map;
 pub mod model;
 mod ranges;
 pub mod session;

@@ -104,7 +104,11 @@ impl SessionReport {
 /// Those of `out`.
 pub fn write_text(out: &mut dyn Write, report: &SessionReport, theme: Theme) -> io::Result<()> {
     for violation in report.violations.iter().filter(|v| !v.expected) {
-        writeln!(out, "{}", violation_text(violation, theme))?;
+        writeln!(
+            out,
+            "{}",
+            violation_text(&violation.diagnosis, &violation.bytes, theme)
+        )?;
     }
     if let Some(error) = &report.error {
         write_error(out, error, theme)?;
@@ -169,15 +173,15 @@ pub fn write_error(out: &mut dyn Write, error: &SessionError, theme: Theme) -> i
 }
 
 /// A violation with its stacks and bytes, in lines.
-pub fn violation_text(violation: &SessionViolation, theme: Theme) -> String {
-    let text = violation.diagnosis.to_string();
+pub fn violation_text(diagnosis: &Diagnosis, bytes: &[String], theme: Theme) -> String {
+    let text = diagnosis.to_string();
     let (title, rest) = text.split_once('\n').unwrap_or((&text, ""));
     let mut all = theme.paint(Role::Bad, title);
     if !rest.is_empty() {
         all.push('\n');
         all.push_str(rest);
     }
-    for (index, line) in violation.bytes.iter().enumerate() {
+    for (index, line) in bytes.iter().enumerate() {
         let head = if index == 0 { "bytes" } else { "" };
         all.push_str(&format!("\n  {head:<width$}{line}", width = INDENT - 2));
     }

@@ -74,7 +74,10 @@ fn comparable(line: &str) -> Result<String> {
 fn events(script: &str, backend: &str, into: &Path) -> Result<Vec<String>> {
     let file = into.join(format!("{backend}.jsonl"));
     let name = file.display().to_string();
-    let finished = run(&folder(), &["--backend", backend, "--events", &name, script])?;
+    let finished = run(
+        &folder(),
+        &["--backend", backend, "--events", &name, script],
+    )?;
     check!(finished.code == Some(0), "{}", shown(&finished));
     let text = std::fs::read_to_string(&file).context("the events")?;
     text.lines().map(comparable).collect()

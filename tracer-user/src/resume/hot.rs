@@ -245,7 +245,8 @@ impl Engine {
     pub(crate) fn translate_for_calls(&self, function: u64) {
         let on = |translator: &&Translator| translator.hot() != 0;
         if self.translator().is_some_and(|translator| on(&translator)) {
-            self.prepare.translate(Safe::promise(), function, Wanted::Site);
+            self.prepare
+                .translate(Safe::promise(), function, Wanted::Site);
         }
     }
 
