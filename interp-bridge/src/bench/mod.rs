@@ -18,6 +18,7 @@ mod copies;
 mod lackey;
 mod library;
 mod loops;
+mod lua;
 mod memory;
 mod neighbours;
 mod question;

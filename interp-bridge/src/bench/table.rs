@@ -1,7 +1,7 @@
 //! All questions, in the order in which they are asked and shown.
 
 use super::{
-    agents::Agents, callbacks::Callback, calls, cold::Cold, copies, library::Library, loops,
+    agents::Agents, callbacks::Callback, calls, cold::Cold, copies, library::Library, loops, lua,
     neighbours::Neighbours, question::Question, sparse::Sparse, sqlite::Sqlite, threads, tiny,
     zlib::Zlib,
 };
@@ -16,6 +16,7 @@ pub(super) fn all() -> Vec<Box<dyn Question>> {
     all.extend(tiny::QUESTIONS.map(boxed));
     all.extend(calls::QUESTIONS.map(boxed));
     all.push(boxed(Callback));
+    all.extend(lua::QUESTIONS.map(boxed));
     all.extend(threads::QUESTIONS.map(boxed));
     all.extend(copies::questions().map(boxed));
     all.push(boxed(Library::of(Zlib::Buffers)));

@@ -90,15 +90,38 @@ local function release(cdata)
   if not closing then core.release(cdata) end
 end
 
+-- Finalizers of the script's, by what they are for, with a number: the last comes first at the end.
+local finalizers = setmetatable({}, { __mode = "k" })
+local made = 0
+
+local function finalize_by(cdata, owns, finalizer)
+  made = made + 1
+  finalizers[cdata] = { finalizer, made }
+  if not owns then return gc_native(cdata, finalizer) end
+  return gc_native(cdata, function(value)
+    finalizer(value)
+    release(value)
+  end)
+end
+
 local function owned(cdata)
   local ok, finalizer = core.__gc(cdata)
-  if ok and finalizer then
-    return gc_native(cdata, function(value)
-      finalizer(value)
-      release(value)
-    end)
-  end
+  if ok and finalizer then return finalize_by(cdata, true, finalizer) end
   return gc_native(cdata, release)
+end
+
+-- Runs what is left of finalizers, while everything is still there; returns what they raised.
+local function close()
+  closing = true
+  local left, errors = {}, {}
+  for cdata, entry in pairs(finalizers) do left[#left + 1] = { cdata, entry[1], entry[2] } end
+  table.sort(left, function(a, b) return a[3] > b[3] end)
+  for _, entry in ipairs(left) do
+    gc_native(entry[1], nil)
+    local ok, message = pcall(entry[2], entry[1])
+    if not ok then errors[#errors + 1] = tostring(message) end
+  end
+  return errors
 end
 
 -- Metamethods of cdata
@@ -252,12 +275,16 @@ function ffi.gc(cdata, finalizer)
     raise("bad argument #1 to 'gc' (cdata expected, got " .. type(cdata) .. ")")
   end
   local ok, owns = core.owns(cdata)
-  if not (ok and owns) then return gc_native(cdata, finalizer) end
-  if finalizer == nil then return gc_native(cdata, release) end
-  return gc_native(cdata, function(value)
-    finalizer(value)
-    release(value)
-  end)
+  owns = ok and owns
+  if finalizer == nil then
+    finalizers[cdata] = nil
+    return gc_native(cdata, owns and release or nil)
+  end
+  if type(finalizer) ~= "function" then
+    local work = finalizer
+    finalizer = function(value) return work(value) end
+  end
+  return finalize_by(cdata, owns, finalizer)
 end
 
 function ffi.string(value, len) return (checked(core.string(value, len))) end
@@ -383,7 +410,7 @@ return {
   end,
   owned = owned,
   checked = checked,
-  close = function() closing = true end,
+  close = close,
   -- Runs a script: true and its results, or false, a message and where it was.
   run = function(work, ...)
     local function reply(ok, ...)

@@ -278,17 +278,19 @@ impl LuaSession {
         summary(&self.session)
     }
 
-    /// Ends the session: finalizers run, callbacks are freed.
+    /// Ends the session: finalizers run, the last made first, and callbacks are freed.
     pub fn finish(self) -> Summary {
-        if let Ok(close) = self.prelude.get::<Function>("close") {
-            // It sets a flag.
-            let _ = close.call::<()>(());
+        let close = self.prelude.get::<Function>("close");
+        let errors = close.and_then(|close| close.call::<Vec<String>>(()));
+        for error in errors.unwrap_or_else(|error| vec![error.to_string()]) {
+            eprintln!("ffitrace: an error in a finalizer: {error}");
         }
+        let summary = summary(&self.session);
         let session = self.session.clone();
         drop(self.prelude);
         drop(self.lua);
         session.callbacks.clear();
-        summary(&session)
+        summary
     }
 }
 

@@ -5,8 +5,9 @@
 //!   at           inventory_label+0x52 (inventory.c:71)
 //!   …
 //!   interpreter  find_bugs.lua:63 in call
-//!   bytes        0000  62 6f 6c 74 73 00 00 00   |                       bolts...
-//!                                              ^^                       write of 1 byte
+//!   bytes
+//!     0000  62 6f 6c 74 73 00 00 00   |                       bolts...
+//!                                     ^^                      write of 1 byte
 //! error: find_bugs.lua:63: inventory_label: out_of_bounds: …
 //!   at           find_bugs.lua:63 in call
 //! 12 native calls, 3,456 accesses, recorded by ebpf: 1 violation
@@ -181,9 +182,12 @@ pub fn violation_text(diagnosis: &Diagnosis, bytes: &[String], theme: Theme) -> 
         all.push('\n');
         all.push_str(rest);
     }
-    for (index, line) in bytes.iter().enumerate() {
-        let head = if index == 0 { "bytes" } else { "" };
-        all.push_str(&format!("\n  {head:<width$}{line}", width = INDENT - 2));
+    if !bytes.is_empty() {
+        all.push_str("\n  bytes");
+    }
+    for line in bytes {
+        all.push_str("\n    ");
+        all.push_str(line);
     }
     all
 }

@@ -27,7 +27,7 @@ struct File {
 /// What a run of a file printed for each behaviour, `None` for those that passed.
 type Results = BTreeMap<String, Option<String>>;
 
-pub fn add(suite: &mut Suite) {
+pub(crate) fn add(suite: &mut Suite) {
     let files = match files() {
         Ok(files) => files,
         Err(error) => {

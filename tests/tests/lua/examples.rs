@@ -19,7 +19,7 @@ const PLAIN: [(&str, &str); 3] = [
     ("qsort.lua", "4 5 8 9"),
 ];
 
-pub fn add(suite: &mut Suite) {
+pub(crate) fn add(suite: &mut Suite) {
     for (script, line) in PLAIN {
         let stem = script.trim_end_matches(".lua");
         for backend in Backend::ALL {

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use ffitrace_tests::suite::Suite;
 
 use crate::session::shown;
 
-pub fn add(suite: &mut Suite) {
+pub(crate) fn add(suite: &mut Suite) {
     suite.add("repl::shows_values", [], values);
     suite.add("repl::shows_cdata_with_fields_and_a_byte_map", [], cdata);
     suite.add("repl::goes_on_after_errors_and_violations", [], errors);
@@ -155,6 +155,11 @@ fn several_lines() -> Result<()> {
     has(&finished, &["n\t1\nn\t2\n", "7\n"])
 }
 
+/// How long the repl may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What the editor writes last when it waits for a line: the cursor goes behind the prompt.
+const PROMPT: &str = "\x1b[2C";
+
 /// A repl at a terminal.
 struct Terminal {
     child: std::process::Child,
@@ -165,7 +170,7 @@ struct Terminal {
 impl Terminal {
     fn start(state: &std::path::Path) -> Result<Terminal> {
         let (mut own, mut theirs) = (0, 0);
-        let null = std::ptr::null_mut();
+        let null = std::ptr::null_mut::<libc::c_void>();
         // SAFETY: two descriptors are stored; the rest may be null.
         let opened =
             unsafe { libc::openpty(&mut own, &mut theirs, null.cast(), null.cast(), null.cast()) };
@@ -185,23 +190,39 @@ impl Terminal {
         Ok(Terminal { child, own, seen })
     }
 
-    /// Reads until the words are there.
+    /// Reads until the words are there, and the prompt after them.
     fn wait_for(&mut self, words: &str) -> Result<()> {
         let begun = Instant::now();
         let mut bytes = [0; 4096];
-        while !self.seen.contains(words) {
-            if begun.elapsed() > Duration::from_secs(30) {
-                bail!("no {words:?} in {:?}", self.seen);
+        loop {
+            if let Some((_, after)) = self.seen.split_once(words)
+                && after.contains(PROMPT)
+            {
+                self.seen.clear();
+                return Ok(());
+            }
+            if begun.elapsed() > PATIENCE {
+                let _ = self.child.kill();
+                bail!("no {words:?} with a prompt after it in {:?}", self.seen);
+            }
+            if !self.is_readable() {
+                continue;
             }
             // Once the other side has gone, reading fails.
             let got = self.own.read(&mut bytes).unwrap_or(0);
-            if got == 0 {
-                std::thread::sleep(Duration::from_millis(20));
-            }
             self.seen.push_str(&String::from_utf8_lossy(&bytes[..got]));
         }
-        self.seen.clear();
-        Ok(())
+    }
+
+    /// Waits for a tenth of a second at most.
+    fn is_readable(&self) -> bool {
+        let mut look = libc::pollfd {
+            fd: self.own.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one entry, of a descriptor that is open.
+        unsafe { libc::poll(&mut look, 1, 100) == 1 }
     }
 
     fn type_in(&mut self, keys: &str) -> Result<()> {
@@ -214,16 +235,27 @@ fn terminal() -> Result<()> {
     let mut terminal = Terminal::start(state.path())?;
     terminal.wait_for("recorded by inproc")?;
     terminal.type_in("ffi.cdef 'size_t strlen(const char *); struct q { int width; };'\r")?;
-    terminal.type_in("ffi.C.str\t('hello')\r")?;
+    terminal.wait_for("")?;
+    terminal.type_in("ffi.C.strl\t('hello')\r")?;
     terminal.wait_for("5ULL")?;
     terminal.type_in("q = ffi.new('struct q', 77)\r")?;
+    terminal.wait_for("")?;
     terminal.type_in("q.wi\t + 1\r")?;
     terminal.wait_for("78")?;
     // The arrow brings the last line back.
-    terminal.type_in("\x1b[A\x1b[D2\r")?;
-    terminal.wait_for("98")?;
+    terminal.type_in("\x1b[A2\r")?;
+    terminal.wait_for("89")?;
     terminal.type_in("\x04")?;
-    let status = terminal.child.wait()?;
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = terminal.child.try_wait()? {
+            break status;
+        }
+        if begun.elapsed() > PATIENCE {
+            terminal.child.kill()?;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
     check!(status.code() == Some(0), "{status}");
     let history = std::fs::read_to_string(state.path().join("ffitrace/history"))?;
     check!(history.contains("ffi.C.strlen('hello')"), "{history}");

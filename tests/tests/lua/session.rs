@@ -9,16 +9,16 @@ use ffitrace_tests::binary;
 use ffitrace_tests::process::{self, Finished};
 
 /// How long a session may take.
-pub const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// The project's folder.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     tests.parent().unwrap_or(tests).to_owned()
 }
 
 /// `ffitrace run` with these arguments, in a folder.
-pub fn command(folder: &Path, arguments: &[&str]) -> Result<Command> {
+pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Result<Command> {
     let mut command = binary::command()?;
     command.arg("run").args(arguments).current_dir(folder);
     // What the scripts share.
@@ -28,14 +28,14 @@ pub fn command(folder: &Path, arguments: &[&str]) -> Result<Command> {
 }
 
 /// Runs it.
-pub fn run(folder: &Path, arguments: &[&str]) -> Result<Finished> {
+pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Result<Finished> {
     let finished = process::run(&mut command(folder, arguments)?, LIMIT)?;
     ffitrace_tests::call::no_panic(&finished)?;
     Ok(finished)
 }
 
 /// Runs a script's text.
-pub fn run_text(arguments: &[&str], text: &str) -> Result<Finished> {
+pub(crate) fn run_text(arguments: &[&str], text: &str) -> Result<Finished> {
     let folder = tempfile::tempdir().context("a folder for a script")?;
     std::fs::write(folder.path().join("session.lua"), text).context("a script")?;
     let arguments: Vec<&str> = arguments.iter().copied().chain(["session.lua"]).collect();
@@ -43,14 +43,14 @@ pub fn run_text(arguments: &[&str], text: &str) -> Result<Finished> {
 }
 
 /// Runs a script with LuaJIT as installed.
-pub fn run_stock(folder: &Path, arguments: &[&str]) -> Result<Finished> {
+pub(crate) fn run_stock(folder: &Path, arguments: &[&str]) -> Result<Finished> {
     let mut command = Command::new("luajit");
     command.args(arguments).current_dir(folder);
     process::run(&mut command, LIMIT)
 }
 
 /// The end of a process, for messages.
-pub fn shown(finished: &Finished) -> String {
+pub(crate) fn shown(finished: &Finished) -> String {
     format!(
         "status {:?}, signal {:?}\nstdout: {}\nstderr: {}",
         finished.code, finished.signal, finished.stdout, finished.stderr
