@@ -65,7 +65,8 @@ pub(super) fn define_all(lua: &Lua, core: &Table, session: &Rc<Session>) -> mlua
                 record.readable().ranges_in(inside).collect()
             })?;
             let (_, span) = s.span(&cdata)?;
-            let all = span.is_empty() || ranges == [0..span.end - span.start];
+            let whole = 0..span.end - span.start;
+        let all = whole.is_empty() || ranges.first() == Some(&whole);
             Ok((table_of(&s.lua()?, &ranges)?, all))
         },
     )?;
