@@ -90,7 +90,10 @@ pub(crate) fn run(args: &Args, toolchain: impl Fn() -> Result<()>) -> Result<Exi
 
     summary.add("sanitizer", sanitizer::run()?);
 
-    if have_object {
+    if have_object && same_as_committed(&object) {
+        let what = "byte for byte the committed one, which ran above".to_owned();
+        summary.add("privileged: rebuilt object", Tier::passed(what));
+    } else if have_object {
         let tier = privileged::again(&object, program.as_deref(), &mut summary)?;
         summary.add("privileged: rebuilt object", tier);
     } else {
@@ -135,6 +138,16 @@ fn tests_with(program: Option<&Path>) -> Command {
         tests.env("FFITRACE_BIN", program);
     }
     tests
+}
+
+/// Whether an object is the one that the program has embedded.
+fn same_as_committed(object: &Path) -> bool {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let committed = package.join("../tracer-ebpf/object/ffitrace.bpf.o");
+    match (std::fs::read(object), std::fs::read(committed)) {
+        (Ok(rebuilt), Ok(committed)) => rebuilt == committed,
+        _ => false,
+    }
 }
 
 /// A command that passes or fails.

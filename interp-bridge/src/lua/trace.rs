@@ -66,7 +66,7 @@ pub(super) fn define_all(lua: &Lua, core: &Table, session: &Rc<Session>) -> mlua
             })?;
             let (_, span) = s.span(&cdata)?;
             let whole = 0..span.end - span.start;
-        let all = whole.is_empty() || ranges.first() == Some(&whole);
+            let all = whole.is_empty() || ranges.first() == Some(&whole);
             Ok((table_of(&s.lua()?, &ranges)?, all))
         },
     )?;
