@@ -18,7 +18,8 @@ use super::{
     failure::{Done, LuaFailure, fail},
     index::Answer,
     libraries::Symbol,
-    scalar::{Given, How, Scalar, as_f64},
+    number::as_f64,
+    scalar::{Given, How, Scalar},
     session::Session,
     types::{Found, Shape, TypeId},
 };

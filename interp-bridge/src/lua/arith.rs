@@ -14,7 +14,8 @@ use super::{
     cdata::{Boxed, Kind},
     failure::{Done, fail},
     index::Answer,
-    scalar::{Given, Scalar, cut, widened},
+    number::{cut, widened},
+    scalar::{Given, Scalar},
     session::Session,
     types::{Shape, Type, TypeId},
 };

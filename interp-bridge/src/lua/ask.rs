@@ -7,9 +7,10 @@ use mlua::Value;
 use super::{
     cdata::{Cdata, Kind},
     failure::{Done, fail},
-    scalar::{Given, How, Scalar, number_of},
+    number::number_of,
+    scalar::{Given, How, Scalar},
     session::Session,
-    types::{Member, Shape, Type, TypeId},
+    types::{Shape, Type, TypeId},
 };
 use crate::memory::{Pointer, Provenance};
 
@@ -51,24 +52,12 @@ impl Session {
         };
         let types = self.types();
         let ty = types.get(id)?;
-        let open = match &ty.shape {
-            Shape::Array { of, is_vla: true } => Some((0, *of)),
-            Shape::Struct(shape) if shape.is_vla => match shape.members.last() {
-                Some(Member::Field { ty: last, .. }) => match types.get(*last)?.shape {
-                    Shape::Array { of, .. } => Some((ty.size.unwrap_or(0), of)),
-                    _ => None,
-                },
-                _ => None,
-            },
-            _ => None,
-        };
-        let Some((base, of)) = open else {
+        let Some((base, element)) = types.open_end(&ty)? else {
             return Ok(ty.size);
         };
         let Some(count) = count else {
             return Ok(None);
         };
-        let element = types.size_of(&*types.get(of)?)?;
         let count = self.whole_number(&count)?;
         Ok(count
             .checked_mul(element)

@@ -19,11 +19,11 @@ use std::{
 use mlua::{Function, MultiValue, Value};
 
 use super::{
-    calls::{native_value, scalar_of},
     failure::{Done, LuaFailure, fail},
     scalar::{How, Scalar},
     session::Session,
     types::{Shape, Type},
+    values::{native_value, scalar_of},
 };
 use crate::{
     callback::{BodyResult, Callback},
@@ -191,7 +191,7 @@ impl Body {
             (Value::Nil, shape) if !matches!(shape, Shape::Pointer { .. }) => Scalar::Int(0),
             _ => session.as_scalar(&result, &self.ret, How::Convert)?,
         };
-        let scalar = super::scalar::cut(scalar, &self.ret);
+        let scalar = super::number::cut(scalar, &self.ret);
         if let Scalar::Pointer(pointer) = scalar {
             session.bridge.memory().expose_pointer(pointer);
         }

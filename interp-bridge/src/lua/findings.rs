@@ -168,37 +168,4 @@ impl Session {
             _ => Ok(()),
         }
     }
-
-    /// Where the script is, innermost first, without functions of ours.
-    pub(super) fn lua_stack(&self) -> Vec<String> {
-        let Ok(lua) = self.lua() else {
-            return Vec::new();
-        };
-        let mut frames = Vec::new();
-        for level in 1.. {
-            let found = lua.inspect_stack(level, |debug| {
-                let source = debug.source();
-                let file = source.source.as_deref().unwrap_or("?");
-                if file.starts_with("=[") || source.what == "C" {
-                    return None;
-                }
-                let file = file.trim_start_matches(['@', '=']);
-                let line = debug.current_line().unwrap_or(0);
-                let name = debug.names().name.map(|name| name.into_owned());
-                Some(match (name, source.what) {
-                    (Some(name), _) => format!("{file}:{line} in {name}"),
-                    (None, "main") => format!("{file}:{line} in the main chunk"),
-                    (None, _) => match source.line_defined {
-                        Some(defined) => format!("{file}:{line} in the function of line {defined}"),
-                        None => format!("{file}:{line}"),
-                    },
-                })
-            });
-            match found {
-                Some(frame) => frames.extend(frame),
-                None => break,
-            }
-        }
-        frames
-    }
 }

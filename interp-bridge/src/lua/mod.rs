@@ -4,7 +4,7 @@
 //!  script ─► LuaJIT ─► ffi (prelude.lua) ─► Session ─► Bridge ─► native code
 //!                      cdata: cdata.rs         │          └─► events ─► trace (trace.lua)
 //!                                              ├─ types.rs     what a declaration means
-//!                                              ├─ scalar.rs    values, converted
+//!                                              ├─ scalar.rs    values, converted; number.rs
 //!                                              ├─ object.rs    arrays and structs, made
 //!                                              ├─ index.rs     cdata[key]
 //!                                              ├─ arith.rs     cdata + cdata
@@ -27,9 +27,11 @@ mod cdata;
 mod complete;
 mod failure;
 mod findings;
+mod frames;
 mod index;
 mod inspect;
 mod libraries;
+mod number;
 mod object;
 mod place;
 mod scalar;
@@ -38,6 +40,7 @@ mod start;
 mod strings;
 mod trace;
 mod types;
+mod values;
 
 pub use calls::Surroundings;
 use failure::LuaFailure;

@@ -12,7 +12,8 @@ use mlua::{LuaString, Table, Value};
 use super::{
     cdata::{Boxed, Kind},
     failure::{Done, fail},
-    scalar::{Given, How, Scalar, cut, to_bytes},
+    number::{cut, to_bytes},
+    scalar::{Given, How, Scalar},
     session::Session,
     types::{BitField, Member, Shape, StructShape, Type},
 };
@@ -79,22 +80,11 @@ impl Session {
                 types.name(ty.id)
             ))
         };
-        let (base, element) = match &ty.shape {
-            Shape::Array { of, is_vla: true } => (0, types.size_of(&*types.get(*of)?)?),
-            Shape::Struct(shape) if shape.is_vla => {
-                let Some(Member::Field { ty: last, .. }) = shape.members.last() else {
-                    return unknown();
-                };
-                let Shape::Array { of, .. } = types.get(*last)?.shape else {
-                    return unknown();
-                };
-                let element = types.size_of(&*types.get(of)?)?;
-                (ty.size.unwrap_or(0), element)
-            }
-            _ => match ty.size {
-                Some(size) => return Ok((size, arguments)),
-                None => return unknown(),
-            },
+        let Some((base, element)) = types.open_end(ty)? else {
+            return match ty.size {
+                Some(size) => Ok((size, arguments)),
+                None => unknown(),
+            };
         };
         let Some((count, values)) = arguments.split_first() else {
             return unknown();
@@ -209,7 +199,7 @@ impl Session {
                 let element = self.types().get(*of)?;
                 match is_byte(&element) {
                     true => self.put_text(at, size, text),
-                    false => self.mismatch(&given, ty),
+                    false => self.cannot(&given, ty),
                 }
             }
             (Given::Table(table), Shape::Array { of, .. }) => {
@@ -220,13 +210,8 @@ impl Session {
                 self.clear(at, size)?;
                 self.fill_struct(at, shape, &mut Values::Positions(table, 0))
             }
-            _ => self.mismatch(&given, ty),
+            _ => self.cannot(&given, ty),
         }
-    }
-
-    fn mismatch<T>(&self, given: &Given, ty: &Type) -> Done<T> {
-        let (from, to) = (self.name_given(given), self.types().name(ty.id));
-        fail(format!("cannot convert '{from}' to '{to}'"))
     }
 
     /// A string with its zero byte, cut where the array ends.

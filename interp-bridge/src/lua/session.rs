@@ -339,31 +339,6 @@ impl Session {
         }
     }
 
-    /// `FILE:LINE` of the script's line that is running.
-    pub(super) fn script_line(&self) -> String {
-        let Ok(lua) = self.lua() else {
-            return "?".to_owned();
-        };
-        for level in 1.. {
-            let found = lua.inspect_stack(level, |debug| {
-                let source = debug.source();
-                let file = source.source.as_deref().unwrap_or("?");
-                if file.starts_with("=[") || source.what == "C" {
-                    return None;
-                }
-                let name = file.trim_start_matches(['@', '=']);
-                let name = name.rsplit('/').next().unwrap_or(name);
-                Some(format!("{name}:{}", debug.current_line().unwrap_or(0)))
-            });
-            match found {
-                Some(Some(line)) => return line,
-                Some(None) => {}
-                None => break,
-            }
-        }
-        "?".to_owned()
-    }
-
     /// The address that a userdata stands for: its block's, or the `FILE *` of a file of `io`.
     pub(super) fn userdata_address(&self, value: &Value) -> u64 {
         let address = value.to_pointer() as u64;

@@ -287,6 +287,25 @@ impl Types {
         })
     }
 
+    /// Of a type whose number of elements is left open (`[?]`, at the end of a struct too): the size
+    /// without any, and that of one.
+    pub(super) fn open_end(&self, ty: &Type) -> Result<Option<(u64, u64)>, LuaFailure> {
+        let (base, of) = match &ty.shape {
+            Shape::Array { of, is_vla: true } => (0, *of),
+            Shape::Struct(shape) if shape.is_vla => {
+                let Some(Member::Field { ty: last, .. }) = shape.members.last() else {
+                    return Ok(None);
+                };
+                match self.get(*last)?.shape {
+                    Shape::Array { of, .. } => (ty.size.unwrap_or(0), of),
+                    _ => return Ok(None),
+                }
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some((base, self.size_of(&*self.get(of)?)?)))
+    }
+
     /// Whether values of both types are laid out and used alike, qualifiers aside.
     pub(super) fn same(&self, one: &Type, other: &Type) -> bool {
         if one.raw == other.raw {
