@@ -19,6 +19,7 @@ mod failure;
 mod heap;
 mod hooks;
 pub mod keeper;
+mod long_calls;
 mod naming;
 mod output;
 mod progress;

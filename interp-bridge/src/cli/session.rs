@@ -26,6 +26,7 @@ use super::{
     engine::EngineError,
     event_log::EventLog,
     failure::Failure,
+    long_calls::LongCalls,
     output::Output,
     tracing, watch,
 };
@@ -264,6 +265,7 @@ struct Around {
     /// The function that was told last, and how many calls are under way.
     told: RefCell<(u64, u32)>,
     code: RefCell<HashMap<u64, Option<Mapping>>>,
+    long: LongCalls,
 }
 
 impl Around {
@@ -278,6 +280,7 @@ impl Around {
             recorded: bridge.session().recorded(),
             told: RefCell::default(),
             code: RefCell::default(),
+            long: LongCalls::watch(bridge.progress()),
         }
     }
 }
@@ -286,7 +289,9 @@ impl Surroundings for Around {
     fn begins(&self, name: &str, library: &Path, address: u64) {
         let mut told = self.told.borrow_mut();
         told.1 += 1;
-        if told.0 == address {
+        let is_other = told.0 != address;
+        self.long.begins(is_other.then_some(name));
+        if !is_other {
             watch::enter_native_again();
         } else {
             told.0 = address;
@@ -307,7 +312,12 @@ impl Surroundings for Around {
         watch::call_begins(self.timeout);
     }
 
+    fn interrupted(&self) {
+        self.long.interrupted();
+    }
+
     fn ends(&self) {
+        self.long.ends();
         let mut told = self.told.borrow_mut();
         told.1 -= 1;
         // In the middle of another call, it is that one that goes on.

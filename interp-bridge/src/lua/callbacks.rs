@@ -169,6 +169,9 @@ impl Body {
     }
 
     fn call(&self, session: &Session, arguments: &[ffi::Value]) -> Done<ffi::Value> {
+        if let Some(around) = &*session.calls.surroundings.borrow() {
+            around.interrupted();
+        }
         let mut given = MultiValue::with_capacity(arguments.len() + 1);
         given.push_back(Value::Function(self.function.borrow().clone()));
         for (ty, value) in self.params.iter().zip(arguments) {

@@ -44,6 +44,8 @@ const MAX_BY_POINTER: usize = 4096;
 pub trait Surroundings {
     /// A function of a library is about to be called.
     fn begins(&self, name: &str, library: &Path, address: u64);
+    /// Native code has called a function of the script, which may print, and will go on.
+    fn interrupted(&self) {}
     /// It is over.
     fn ends(&self);
 }
