@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(cut_to(-1.5, 4, true), Scalar::Int(-1i64 as u64));
         assert_eq!(cut_to(-1.0, 8, false), Scalar::Int(u64::MAX));
         assert_eq!(
-            cut_to(1.8446744073709550e19, 8, false),
+            cut_to(1.844674407370955e19, 8, false),
             Scalar::Int(18_446_744_073_709_549_568)
         );
         assert_eq!(cut_to(f64::NAN, 4, true), Scalar::Int(0));
