@@ -142,6 +142,10 @@ impl Pipeline {
     /// Reads a log, up to so many of its records at most; what is left of that number says how many
     /// there were.
     fn read_log(&mut self, log: &Log<'_>, most: &mut usize, sink: &mut dyn EventSink) -> bool {
+        // As mostly, at the beginning and the end of calls that translated code has no part in.
+        if log.is_read() && !log.has_ended() {
+            return false;
+        }
         let tid = log.tid();
         // Taken out, so that the pipeline can be used meanwhile.
         let mut thread = match self.merging.as_mut() {
