@@ -34,6 +34,26 @@ impl Exit {
     }
 }
 
+unsafe extern "C" {
+    static stdout: *mut libc::FILE;
+    fn ftrylockfile(stream: *mut libc::FILE) -> libc::c_int;
+    fn funlockfile(stream: *mut libc::FILE);
+    fn fflush_unlocked(stream: *mut libc::FILE) -> libc::c_int;
+}
+
+/// Writes out what was printed to C's stdout, where native code may have been stopped midway: unless
+/// another thread holds its lock.
+pub(super) fn flush_stdout_if_free() {
+    // SAFETY: `stdout` is set when the process starts; the lock is taken for the flush, and given
+    // back.
+    unsafe {
+        if ftrylockfile(stdout) == 0 {
+            fflush_unlocked(stdout);
+            funlockfile(stdout);
+        }
+    }
+}
+
 /// Writes out what native code has printed, so that it stands before the report.
 pub(super) fn flush_c_streams() {
     // SAFETY: no precondition beyond the locks that the module's docs speak of.

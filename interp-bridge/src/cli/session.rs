@@ -165,8 +165,9 @@ impl Frame {
 
     /// Writes the report, and says how the process is to end.
     pub(super) fn report(&self, summary: Summary, error: Option<ScriptError>) -> Exit {
-        if !summary.abrupt {
-            super::exit::flush_c_streams();
+        match summary.abrupt {
+            true => super::exit::flush_stdout_if_free(),
+            false => super::exit::flush_c_streams(),
         }
         let abrupt = summary.abrupt;
         let cannot_load = error.as_ref().is_some_and(|error| error.is_load_failure);

@@ -315,7 +315,7 @@ fn memory(lua: &Lua, core: &Table, session: &Rc<Session>) -> mlua::Result<()> {
                 Some(byte) => s.whole_number(&byte)? as u8,
                 None => 0,
             };
-            s.fill(to, s.whole_number(&len)?, byte)
+            s.fill(to, s.length(&len)? as u64, byte)
         },
     )?;
     define(lua, core, session, "errno", |s, new: Option<Value>| {

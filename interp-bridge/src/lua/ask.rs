@@ -144,7 +144,7 @@ impl Session {
     }
 
     /// A length in bytes.
-    fn length(&self, len: &Value) -> Done<usize> {
+    pub(super) fn length(&self, len: &Value) -> Done<usize> {
         let len = self.whole_number(len)?;
         match len <= crate::arena::MAX_SIZE {
             true => Ok(len as usize),

@@ -384,6 +384,9 @@ impl Session {
         }
         self.count(&function.name, &outcome);
         let thrown = self.callbacks.take_thrown();
+        if value.is_none() && thrown.is_none() {
+            self.calls.abrupt.set(true);
+        }
         if outcome.violations > 0 || !outcome.stats.complete() {
             self.note_findings(function, &outcome)?;
         }
@@ -392,13 +395,9 @@ impl Session {
             None => Err(match (thrown, outcome.left) {
                 (Some(thrown), Some(Leave::Stopped(_))) => thrown,
                 (_, Some(left)) => {
-                    self.calls.abrupt.set(true);
                     LuaFailure::new(format!("'{}' did not return: {left}", function.name))
                 }
-                (_, None) => {
-                    self.calls.abrupt.set(true);
-                    LuaFailure::new(format!("'{}' did not return", function.name))
-                }
+                (_, None) => LuaFailure::new(format!("'{}' did not return", function.name)),
             }),
         }
     }

@@ -28,7 +28,7 @@ print 'went on'
 ";
 
 pub(crate) fn add(suite: &mut Suite) {
-    let cases: [(&str, Case); 22] = [
+    let cases: [(&str, Case); 23] = [
         ("a_good_session_ends_with_0", good),
         ("a_violation_stops_the_script", violation_stops),
         ("a_violation_has_stacks_and_bytes", violation_report),
@@ -48,6 +48,7 @@ pub(crate) fn add(suite: &mut Suite) {
         ("os_exit_reports_and_passes_its_status_on", os_exit),
         ("os_exit_does_not_hide_a_violation", os_exit_violation),
         ("a_native_crash_ends_the_call_and_not_the_script", crash),
+        ("output_survives_a_call_that_was_ended", freed_callback),
         ("a_timeout_ends_the_call", timeout),
         (
             "a_script_comes_from_stdin_or_has_a_first_line_for_the_shell",
@@ -340,6 +341,21 @@ fn crash() -> Result<()> {
         &finished,
     )?;
     says(&finished.stdout, "\n3\n", &finished)
+}
+
+/// What was printed before and after a call that was ended midway is all there.
+fn freed_callback() -> Result<()> {
+    let text = "local ffi = require 'ffi'
+        local callback = ffi.cast('int (*)(int)', function(n) return n end)
+        print('before', callback(3))
+        callback:free()
+        print(pcall(callback, 4))
+        print(pcall(ffi.fill, ffi.new('char[4]'), -1))";
+    let finished = run_text(&["--backend", "inproc", "--keep-going"], text)?;
+    ends(&finished, 1)?;
+    says(&finished.stdout, "before\t3\nfalse\t", &finished)?;
+    says(&finished.stdout, "a length that is negative", &finished)?;
+    says(&finished.stderr, "freed_callback", &finished)
 }
 
 fn timeout() -> Result<()> {
