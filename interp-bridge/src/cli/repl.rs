@@ -183,12 +183,12 @@ fn compile(lua: &LuaSession, text: &str, number: usize) -> Result<Chunk, ScriptE
 
 fn evaluate(lua: &LuaSession, text: &str, number: usize) {
     let theme = Theme::of(&io::stdout());
-    let told = lua.summary().findings.len();
+    let told = lua.finding_count();
     let done = compile(lua, text, number).and_then(|chunk| lua.run(&chunk, &[]));
     super::exit::flush_stdout_if_free();
     // What was wrong comes first: an error only says it in short.
-    let findings = lua.summary().findings;
-    for finding in findings.iter().skip(told).filter(|f| !f.expected) {
+    let findings = lua.findings_from(told);
+    for finding in findings.iter().filter(|f| !f.expected) {
         println!(
             "{}",
             violation_text(&finding.diagnosis, &finding.bytes, theme)

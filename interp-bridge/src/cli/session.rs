@@ -23,7 +23,7 @@ use super::{
     Exit, Format,
     args::{RunArguments, StopArguments, TraceArguments},
     call::engine_options,
-    engine::EngineError,
+    engine::EngineOptions,
     event_log::EventLog,
     failure::Failure,
     long_calls::LongCalls,
@@ -31,7 +31,7 @@ use super::{
     tracing, watch,
 };
 use crate::{
-    bridge::{Bridge, BridgeError},
+    bridge::Bridge,
     lua::{LuaSession, ScriptError, SessionOptions, StartError, Summary, Surroundings},
     report::{
         Stats, Theme,
@@ -88,13 +88,10 @@ pub(super) fn open(
     if let Some(path) = &trace.agent {
         set_access(Access::At(path.clone()));
     }
-    let engine = engine_options(trace);
-    let bridge = tracing::open(&engine)?;
-    // Asked for here, before anything is done, whether the recorder can at all.
-    let asked = bridge.session().stop_at_first(stops.stop_at_first);
-    asked
-        .map_err(BridgeError::from)
-        .map_err(EngineError::from)?;
+    let bridge = tracing::open(&EngineOptions {
+        stop_at_first: stops.stop_at_first,
+        ..engine_options(trace)
+    })?;
     let note = tracing::note(&bridge);
     let log = trace
         .events

@@ -187,10 +187,9 @@ impl Session {
                 let Shape::Enum(shape) = &ty.shape else {
                     return Ok(Operand::Other);
                 };
-                let name = name.to_string_lossy();
-                match shape.constants.iter().find(|(known, _)| *known == name) {
-                    Some((_, value)) => Operand::Number {
-                        bits: *value as u64,
+                match shape.value(&name.to_string_lossy()) {
+                    Some(value) => Operand::Number {
+                        bits: value as u64,
                         unsigned: false,
                     },
                     None => Operand::Other,

@@ -7,7 +7,7 @@ use mlua::Value;
 use super::{
     cdata::{Cdata, Kind},
     failure::{Done, fail},
-    number::number_of,
+    number::{number_of, to_bytes},
     scalar::{Given, How, Scalar},
     session::Session,
     types::{Shape, Type, TypeId},
@@ -27,10 +27,15 @@ impl Session {
         }
     }
 
-    /// A type by its name in C.
-    pub(super) fn named_type(&self, name: &str) -> Done<Rc<Type>> {
+    /// A type by its name in C, which means the same in every script.
+    pub(super) fn named_type(&self, name: &'static str) -> Done<Rc<Type>> {
+        if let Some(known) = self.named.borrow().get(name) {
+            return Ok(known.clone());
+        }
         let id: u32 = self.helpers().type_number.call(name)?;
-        self.types().get(TypeId(id))
+        let ty = self.types().get(TypeId(id))?;
+        self.named.borrow_mut().insert(name, ty.clone());
+        Ok(ty)
     }
 
     /// `ffi.sizeof`: of a cdata, or of a type with a number of elements; `nil` where it is unknown.
@@ -66,17 +71,13 @@ impl Session {
 
     /// `ffi.istype`.
     pub(super) fn is_type(&self, id: TypeId, value: &Value) -> Done<bool> {
-        let Some(cdata) = self.cdata(value) else {
-            return Ok(false);
-        };
+        match self.cdata(value) {
+            None => return Ok(false),
+            Some(Cdata::Boxed(boxed)) if boxed.kind == Kind::Type => return Ok(false),
+            Some(_) => {}
+        }
         let types = self.types();
-        let wanted = types.get(id)?;
-        let own = match cdata {
-            Cdata::Boxed(boxed) if boxed.kind == Kind::Type => return Ok(false),
-            Cdata::Boxed(boxed) => boxed.ty,
-            Cdata::Integer(ty, _) | Cdata::Complex(ty, ..) => ty,
-        };
-        let own = types.get(own)?;
+        let (wanted, own) = (types.get(id)?, types.get(self.type_of(value)?)?);
         if types.same(&wanted, &own) {
             return Ok(true);
         }
@@ -152,8 +153,8 @@ impl Session {
         }
     }
 
-    /// The bytes of an array.
-    fn array_bytes(&self, ty: &Type, at: Pointer) -> Option<u64> {
+    /// The bytes of an array; of one without a length, to the end of its allocation.
+    pub(super) fn array_bytes(&self, ty: &Type, at: Pointer) -> Option<u64> {
         match (&ty.shape, ty.size, at.provenance) {
             (Shape::Array { .. }, Some(size), _) => Some(size),
             (Shape::Array { .. }, None, Provenance::Alloc(id)) => {
@@ -185,8 +186,8 @@ impl Session {
         if let Given::Scalar(ty, scalar) = &source
             && !matches!(scalar, Scalar::Pointer(_))
         {
-            let bytes = self.scalar_bytes(ty, *scalar);
-            return match bytes.get(..len) {
+            let (bytes, size) = to_bytes(ty, *scalar);
+            return match bytes[..size].get(..len) {
                 Some(bytes) => self.write(to, bytes),
                 None => fail("the number is smaller than what is to be copied of it"),
             };
@@ -207,7 +208,7 @@ impl Session {
         Ok(match boxed.kind {
             Kind::Type => format!("ctype<{name}>"),
             Kind::Object => format!("cdata<{name}>: {}", hex(boxed.bits)),
-            Kind::Reference => format!("cdata<{}>: {:#018x}", reference(&name), boxed.bits),
+            Kind::Reference => format!("cdata<{}>: {}", reference(&name), hex(boxed.bits)),
             Kind::Function => format!("cdata<{name}>: {}", hex(boxed.bits)),
             Kind::Value => match &ty.shape {
                 Shape::Pointer { .. } if boxed.bits == 0 => format!("cdata<{name}>: NULL"),

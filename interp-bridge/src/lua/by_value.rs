@@ -13,7 +13,7 @@ use super::{
 use crate::{
     ctype::{CType, Field, Layout, Spelled, StructLayout, StructType},
     ffi::{Aggregate, Provenance},
-    memory::{AllocKind, AllocRequest, Init, Pointer},
+    memory::{Init, Pointer},
 };
 
 impl Session {
@@ -125,17 +125,8 @@ impl Session {
 
     /// An object of its own for a struct that native code returned.
     pub(super) fn object_of(&self, ty: &Type, aggregate: &Aggregate) -> Done<Value> {
-        let name = format!("{} at {}", self.types().name(ty.id), self.script_line());
         let bytes = aggregate.bytes();
-        let id = self.allocate(&AllocRequest {
-            name: Some(&name),
-            size: bytes.len() as u64,
-            align: ty.align.max(8),
-            init: Init::Bytes(bytes),
-            mutable: true,
-            kind: AllocKind::Heap,
-        })?;
-        let at = self.pointer_to(id)?;
+        let (_, at) = self.new_memory(ty, bytes.len() as u64, Init::Bytes(bytes))?;
         self.mark_native_pointers(ty, at)?;
         self.new_boxed(&Boxed::pointer_to(ty.id, Kind::Object, at))
     }

@@ -77,19 +77,14 @@ impl Findings {
         found
     }
 
-    /// All findings that are kept.
-    pub(super) fn all(&self) -> Vec<Finding> {
-        self.all.borrow().clone()
+    /// The findings that are kept, from the `first` on.
+    pub(super) fn from(&self, first: usize) -> Vec<Finding> {
+        self.all.borrow().iter().skip(first).cloned().collect()
     }
 
     /// How many there are of them.
     pub(super) fn len(&self) -> usize {
         self.all.borrow().len()
-    }
-
-    /// The one at an index.
-    pub(super) fn get(&self, index: usize) -> Option<Finding> {
-        self.all.borrow().get(index).cloned()
     }
 
     /// Whether the script's last error was that a library could not be loaded.

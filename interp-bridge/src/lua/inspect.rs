@@ -202,10 +202,7 @@ impl Session {
             Shape::Array { of, .. } => {
                 let element = types.get(*of)?;
                 let step = types.size_of(&element)?;
-                let whole = ty.size.or_else(|| match at.provenance {
-                    Provenance::Alloc(id) => self.bridge.memory().get(id).map(Allocation::size),
-                    _ => None,
-                });
+                let whole = self.array_bytes(ty, at);
                 let len = whole.unwrap_or(0).checked_div(step).unwrap_or(0);
                 for index in 0..len.min(MAX_SHOWN as u64) {
                     let value = self.value_at(at.offset((index * step) as i64), &element);

@@ -12,12 +12,12 @@ use mlua::{LuaString, Table, Value};
 use super::{
     cdata::{Boxed, Kind},
     failure::{Done, fail},
-    number::{cut, to_bytes},
+    number::cut,
     scalar::{Given, How, Scalar},
     session::Session,
     types::{BitField, Member, Shape, StructShape, Type},
 };
-use crate::memory::{AllocKind, AllocRequest, Init, Pointer};
+use crate::memory::{AllocId, AllocKind, AllocRequest, Init, Pointer};
 
 /// Where the values for the members of a struct come from.
 enum Values<'v> {
@@ -42,22 +42,32 @@ impl Session {
             };
             return self.boxed_scalar(ty, scalar);
         }
-        let name = format!("{} at {}", self.types().name(ty.id), self.script_line());
-        let id = self.allocate(&AllocRequest {
-            name: Some(&name),
-            size,
-            align: ty.align.max(8),
-            init: Init::Zeroed,
-            mutable: true,
-            kind: AllocKind::Heap,
-        })?;
-        let pointer = self.pointer_to(id)?;
+        let (id, pointer) = self.new_memory(ty, size, Init::Zeroed)?;
         let owner = self.new_boxed(&Boxed::pointer_to(ty.id, Kind::Object, pointer))?;
         if let Err(error) = self.initialise(pointer, ty, size, values) {
             self.release(id)?;
             return Err(error);
         }
         Ok(owner)
+    }
+
+    /// Memory for an object of this type, named by the type and the script's line.
+    pub(super) fn new_memory(
+        &self,
+        ty: &Type,
+        size: u64,
+        init: Init<'_>,
+    ) -> Done<(AllocId, Pointer)> {
+        let name = format!("{} at {}", self.types().name(ty.id), self.script_line());
+        let id = self.allocate(&AllocRequest {
+            name: Some(&name),
+            size,
+            align: ty.align.max(8),
+            init,
+            mutable: true,
+            kind: AllocKind::Heap,
+        })?;
+        Ok((id, self.pointer_to(id)?))
     }
 
     /// A complex number of two parts.
@@ -89,11 +99,7 @@ impl Session {
         let Some((count, values)) = arguments.split_first() else {
             return unknown();
         };
-        let count = match self.as_scalar(count, self.size_type(true), How::Convert)? {
-            Scalar::Int(bits) => bits as i64,
-            _ => -1,
-        };
-        let size = u64::try_from(count).ok();
+        let size = u64::try_from(self.whole_number(count)? as i64).ok();
         let size = size.and_then(|count| count.checked_mul(element)?.checked_add(base));
         match size.filter(|size| *size <= crate::arena::MAX_SIZE) {
             Some(size) => Ok((size, values)),
@@ -207,7 +213,7 @@ impl Session {
                 self.array_from_table(at, ty, &element, size, table)
             }
             (Given::Table(table), Shape::Struct(shape)) => {
-                self.clear(at, size)?;
+                self.fill(at, size.unwrap_or(0), 0)?;
                 self.fill_struct(at, shape, &mut Values::Positions(table, 0))
             }
             _ => self.cannot(&given, ty),
@@ -245,15 +251,8 @@ impl Session {
         }
         match size {
             Some(size) if done == step => self.repeat(at, step, size),
-            Some(size) => self.clear(at.offset(done as i64), Some(size - done)),
+            Some(size) => self.fill(at.offset(done as i64), size - done, 0),
             None => Ok(()),
-        }
-    }
-
-    fn clear(&self, at: Pointer, size: Option<u64>) -> Done<()> {
-        match size {
-            Some(size) if size > 0 => self.write(at, &vec![0; size as usize]),
-            _ => Ok(()),
         }
     }
 
@@ -341,12 +340,6 @@ impl Session {
             0 => Ok(()),
             _ => self.write(at, &vec![byte; len as usize]),
         }
-    }
-
-    /// The bytes of a scalar that is passed where memory is copied from.
-    pub(super) fn scalar_bytes(&self, ty: &Type, scalar: Scalar) -> Vec<u8> {
-        let (bytes, size) = to_bytes(ty, scalar);
-        bytes[..size].to_vec()
     }
 }
 

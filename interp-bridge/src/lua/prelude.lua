@@ -408,7 +408,6 @@ return {
     local ok, result = pcall(work, ...)
     return ok, result
   end,
-  owned = owned,
   checked = checked,
   close = close,
   -- Runs a script: true and its results, or false, a message and where it was.

@@ -137,14 +137,10 @@ impl Session {
         match &ty.shape {
             Shape::Pointer { to } => Ok(Scalar::Pointer(self.as_pointer(given, ty, *to, how)?)),
             Shape::Enum(shape) => match given {
-                Given::Text(name) => {
-                    let name = name.to_string_lossy();
-                    let found = shape.constants.iter().find(|(known, _)| *known == name);
-                    match found {
-                        Some((_, value)) => Ok(Scalar::Int(*value as u64)),
-                        None => self.cannot(given, ty),
-                    }
-                }
+                Given::Text(name) => match shape.value(&name.to_string_lossy()) {
+                    Some(value) => Ok(Scalar::Int(value as u64)),
+                    None => self.cannot(given, ty),
+                },
                 _ => self.as_number(given, ty, how),
             },
             Shape::Complex if matches!(given, Given::Table(_)) => {

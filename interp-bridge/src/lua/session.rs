@@ -84,6 +84,8 @@ pub(super) struct Session {
     common: OnceCell<Common>,
     metatables: RefCell<HashMap<TypeId, Table>>,
     pointer_types: RefCell<HashMap<TypeId, TypeId>>,
+    /// Types that are asked for by name.
+    pub(super) named: RefCell<HashMap<&'static str, Rc<Type>>>,
     pub(super) strings: Strings,
     pub(super) namespaces: Namespaces,
     pub(super) calls: Calls,
@@ -114,6 +116,7 @@ impl Session {
             common: OnceCell::new(),
             metatables: RefCell::default(),
             pointer_types: RefCell::default(),
+            named: RefCell::default(),
             strings: Strings::default(),
             namespaces: Namespaces::default(),
             calls: Calls::default(),

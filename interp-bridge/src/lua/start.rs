@@ -273,9 +273,14 @@ impl LuaSession {
         })
     }
 
-    /// What came of the session so far.
-    pub fn summary(&self) -> Summary {
-        summary(&self.session)
+    /// How many violations are known, at most as many as are kept.
+    pub fn finding_count(&self) -> usize {
+        self.session.findings.len()
+    }
+
+    /// The violations from the `first` on.
+    pub fn findings_from(&self, first: usize) -> Vec<Finding> {
+        self.session.findings.from(first)
     }
 
     /// Ends the session: finalizers run, the last made first, and callbacks are freed.
@@ -327,7 +332,7 @@ fn begin(lua: &Lua, session: &Rc<Session>, prelude: &Table) -> Done<()> {
 fn summary(session: &Session) -> Summary {
     let totals = session.calls.totals.borrow();
     Summary {
-        findings: session.findings.all(),
+        findings: session.findings.from(0),
         unexpected: session.findings.unexpected(),
         incomplete: session.findings.incomplete(),
         calls: totals.calls,

@@ -91,10 +91,8 @@ pub(super) fn define_all(lua: &Lua, core: &Table, session: &Rc<Session>) -> mlua
     })?;
     define(lua, core, session, "trace_violations", |s, first: usize| {
         let (lua, list) = (s.lua()?, s.lua()?.create_table()?);
-        for index in first..s.findings.len() {
-            if let Some(finding) = s.findings.get(index) {
-                list.raw_push(violation(&lua, &finding)?)?;
-            }
+        for finding in s.findings.from(first) {
+            list.raw_push(violation(&lua, &finding)?)?;
         }
         Ok(list)
     })?;
@@ -139,7 +137,7 @@ impl Session {
         if let Provenance::Alloc(id) = at.provenance
             && let Some(record) = memory.get(id)
         {
-            let base = self.address_in_view(record);
+            let base = memory.address_in(id, self.bridge.view())?;
             let start = at.addr.wrapping_sub(base).min(record.size());
             let end = size.map_or(record.size(), |size| (start + size).min(record.size()));
             return Ok((id, start..end));
@@ -152,13 +150,6 @@ impl Session {
             Reached::Native(addr) => fail(format!(
                 "memory at {addr:#x} is native code's own, which nobody keeps account of"
             )),
-        }
-    }
-
-    fn address_in_view(&self, record: &Allocation) -> u64 {
-        match record.is_external() {
-            true => record.base(),
-            false => self.bridge.view().address(record.base()),
         }
     }
 

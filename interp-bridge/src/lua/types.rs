@@ -220,12 +220,8 @@ impl Types {
         let shape = match &ty.shape {
             Shape::Struct(shape) => shape,
             Shape::Enum(shape) => {
-                let found = shape.constants.iter().find(|(n, _)| n == name);
-                let constant = |(_, value): &(String, i64)| Found::Constant {
-                    ty: ty.id,
-                    value: *value,
-                };
-                return Ok(found.map(constant));
+                let constant = |value| Found::Constant { ty: ty.id, value };
+                return Ok(shape.value(name).map(constant));
             }
             _ => return Ok(None),
         };
@@ -330,6 +326,14 @@ impl Types {
             (Shape::Function(_), Shape::Function(_)) => self.name(one.id) == self.name(other.id),
             _ => false,
         }
+    }
+}
+
+impl EnumShape {
+    /// The value of a constant.
+    pub(super) fn value(&self, name: &str) -> Option<i64> {
+        let found = self.constants.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| *value)
     }
 }
 
